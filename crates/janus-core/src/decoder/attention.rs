@@ -1,0 +1,163 @@
+//! Causal grouped-query attention (arXiv 2305.13245).
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor, activation::softmax, s};
+
+use super::{kv_cache::KvCache, mask::Tile, norm::NormLayer, rope::Rotation};
+use crate::{
+    Result,
+    config::{ModelConfig, QkNorm},
+    formats::WeightSource,
+    linear::Linear,
+};
+
+/// The attention of one block.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    q_norm: Option<NormLayer>,
+    k_norm: Option<NormLayer>,
+    qk_norm: QkNorm,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    head_dim: usize,
+    scale: f64,
+    softcap: Option<f64>,
+}
+
+/// The part of a cache that one pass reads and writes.
+pub(crate) struct CacheSlot<'a> {
+    pub(crate) cache: &'a mut KvCache,
+    pub(crate) rows: Range<usize>,
+    pub(crate) starts: &'a [usize],
+}
+
+impl Attention {
+    pub(crate) fn load(config: &ModelConfig, name: &str, source: &mut dyn WeightSource, device: &Device) -> Result<Self> {
+        let q_width = config.num_attention_heads * config.head_dim;
+        let kv_width = config.num_key_value_heads * config.head_dim;
+        let hidden_size = config.hidden_size;
+        let mut linear = |part: &str, shape: [usize; 2], bias: bool| -> Result<Linear> {
+            let weight = source.take(&format!("{name}.{part}.weight"), &shape)?;
+            let bias = if bias { Some(source.take(&format!("{name}.{part}.bias"), &shape[..1])?) } else { None };
+            Ok(Linear::new(weight, bias, shape, device))
+        };
+        let q_proj = linear("q_proj", [q_width, hidden_size], config.qkv_bias)?;
+        let k_proj = linear("k_proj", [kv_width, hidden_size], config.qkv_bias)?;
+        let v_proj = linear("v_proj", [kv_width, hidden_size], config.qkv_bias)?;
+        let o_proj = linear("o_proj", [hidden_size, q_width], config.output_bias)?;
+        let mut norm = |part: &str, full_width: usize| -> Result<Option<NormLayer>> {
+            let width = match config.qk_norm {
+                QkNorm::None => return Ok(None),
+                QkNorm::PerHead => config.head_dim,
+                QkNorm::FullWidth => full_width,
+            };
+            NormLayer::load(config, &format!("{name}.{part}"), width, source, device).map(Some)
+        };
+        let (q_norm, k_norm) = (norm("q_norm", q_width)?, norm("k_norm", kv_width)?);
+        Ok(Self {
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            q_norm,
+            k_norm,
+            qk_norm: config.qk_norm,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            scale: config.attention_scale,
+            softcap: config.attention_softcap,
+        })
+    }
+
+    /// # Shapes
+    /// - input and output: `[batch_size, seq_len, hidden_size]`
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<3>,
+        rotation: Option<&Rotation>,
+        tiles: &[Tile],
+        layer: usize,
+        slot: Option<&mut CacheSlot<'_>>,
+    ) -> Tensor<3> {
+        let [batch_size, seq_len, hidden_size] = input.dims();
+        let (kv_heads, head_dim) = (self.num_key_value_heads, self.head_dim);
+        let group = self.num_attention_heads / kv_heads;
+        let rows = input.reshape([batch_size * seq_len, hidden_size]);
+        let heads = |projected: Tensor<2>, n_heads: usize, norm: &Option<NormLayer>| {
+            let mut projected = projected.reshape([batch_size, seq_len, n_heads * head_dim]);
+            if let Some(norm) = norm {
+                projected = match self.qk_norm {
+                    QkNorm::PerHead => norm
+                        .forward(projected.reshape([batch_size * seq_len, n_heads, head_dim]))
+                        .reshape([batch_size, seq_len, n_heads * head_dim]),
+                    QkNorm::FullWidth | QkNorm::None => norm.forward(projected),
+                };
+            }
+            projected.reshape([batch_size, seq_len, n_heads, head_dim])
+        };
+        let rotate = |heads: Tensor<4>| match rotation {
+            Some(rotation) => rotation.forward(heads),
+            None => heads,
+        };
+        let query = rotate(heads(self.q_proj.forward(rows.clone()), self.num_attention_heads, &self.q_norm)) * self.scale;
+        let key = rotate(heads(self.k_proj.forward(rows.clone()), kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
+        let value = heads(self.v_proj.forward(rows), kv_heads, &None).permute([0, 2, 1, 3]);
+        // Query heads that share a key head are taken together, so keys are never repeated.
+        let query = query.reshape([batch_size, seq_len, kv_heads, group, head_dim]).permute([0, 2, 3, 1, 4]);
+
+        let new = [key, value];
+        let source = match slot {
+            Some(slot) => {
+                slot.cache.write(layer, slot.rows.clone(), slot.starts, new);
+                Source::Cache(slot)
+            }
+            None => Source::New(new),
+        };
+        let attended: Vec<Tensor<5>> = tiles
+            .iter()
+            .map(|tile| {
+                let [key, value] = source.read(layer, tile.keys.clone());
+                let n_queries = tile.queries.len();
+                let query = query
+                    .clone()
+                    .slice(s![.., .., .., tile.queries.clone(), ..])
+                    .reshape([batch_size, kv_heads, group * n_queries, head_dim]);
+                let mut scores = query.matmul(key.swap_dims(2, 3));
+                if let Some(cap) = self.softcap {
+                    scores = (scores / cap).tanh() * cap;
+                }
+                if let Some(bias) = &tile.bias {
+                    let shape = [batch_size, kv_heads, group, n_queries, tile.keys.len()];
+                    let flat = [batch_size, kv_heads, group * n_queries, tile.keys.len()];
+                    scores = (scores.reshape(shape) + bias.clone()).reshape(flat);
+                }
+                softmax(scores, 3).matmul(value).reshape([batch_size, kv_heads, group, n_queries, head_dim])
+            })
+            .collect();
+        let attended = Tensor::cat(attended, 3)
+            .permute([0, 3, 1, 2, 4])
+            .reshape([batch_size * seq_len, self.num_attention_heads * head_dim]);
+        self.o_proj.forward(attended).reshape([batch_size, seq_len, hidden_size])
+    }
+}
+
+/// Where keys and values come from.
+enum Source<'a, 'b> {
+    Cache(&'a CacheSlot<'b>),
+    New([Tensor<4>; 2]),
+}
+
+impl Source<'_, '_> {
+    fn read(&self, layer: usize, keys: Range<usize>) -> [Tensor<4>; 2] {
+        match self {
+            Self::Cache(slot) => slot.cache.read(layer, slot.rows.clone(), keys),
+            Self::New(tensors) => tensors.each_ref().map(|tensor| tensor.clone().slice(s![.., .., keys.clone(), ..])),
+        }
+    }
+}

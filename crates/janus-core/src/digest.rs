@@ -1,0 +1,74 @@
+//! SHA-256 of models and prompts.
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Result};
+
+/// A SHA-256, printed as `sha256:...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Its first eight bytes, as a seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The digest of token ids, four bytes each.
+pub(crate) fn of_ids(ids: &[u32]) -> Digest {
+    let mut hasher = Sha256::new();
+    ids.iter().for_each(|id| hasher.update(id.to_le_bytes()));
+    Digest(hasher.finalize().into())
+}
+
+/// The digest of a model: of the file, or of the names and digests of the folder's files that make the model.
+pub(crate) fn of_model(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return Ok(of_file(path)?.to_string());
+    }
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .map_err(io)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()
+        .map_err(io)?;
+    files.retain(|file| {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.ends_with(".safetensors") || ["config.json", "tokenizer.json", "tokenizer_config.json"].contains(&name)
+    });
+    files.sort();
+    let mut hasher = Sha256::new();
+    for file in files {
+        hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        hasher.update(of_file(&file)?.0);
+    }
+    Ok(Digest(hasher.finalize().into()).to_string())
+}
+
+fn of_file(path: &Path) -> Result<Digest> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => return Ok(Digest(hasher.finalize().into())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}

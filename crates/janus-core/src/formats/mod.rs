@@ -1,0 +1,81 @@
+//! The only place that knows file formats and the names of architectures.
+//!
+//! [`open`] takes a Hugging Face folder or a `.gguf` file and gives a [`Checkpoint`]: one [`ModelConfig`], the
+//! tokenizer's description, the chat template, and a [`WeightSource`] that reads one tensor at a time under its
+//! Hugging Face name.
+
+mod family;
+mod fields;
+mod gguf;
+mod gguf_config;
+mod gguf_tokenizer;
+mod gguf_weights;
+mod hf_config;
+mod hf_folder;
+mod quantized;
+mod safetensors;
+
+use std::path::Path;
+
+pub(crate) use self::{quantized::dequantize, safetensors::SafetensorsFile};
+use crate::{Error, Result, config::ModelConfig};
+
+/// Reads the tensors of a model one at a time, in float32.
+pub(crate) trait WeightSource {
+    /// The tensor of this Hugging Face name, in row-major order.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape, or cannot be read.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+
+    /// Checks that every tensor of the files was taken.
+    ///
+    /// # Errors
+    /// Names a tensor that was not.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// A model's files, opened and understood, its weights not yet read.
+pub(crate) struct Checkpoint {
+    pub(crate) config: ModelConfig,
+    /// tokenizer.json, read or made; `None` where a folder has none (a random model of a test).
+    pub(crate) tokenizer: Option<serde_json::Value>,
+    /// The chat template, in the Hugging Face dialect of Jinja.
+    pub(crate) chat_template: Option<String>,
+    /// Texts of the control tokens that templates call by name.
+    pub(crate) special_tokens: SpecialTokens,
+    /// Ids at which generation ends.
+    pub(crate) stop_ids: Vec<u32>,
+    pub(crate) source: Box<dyn WeightSource>,
+}
+
+/// The control tokens that chat templates call by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpecialTokens {
+    pub(crate) bos: Option<String>,
+    pub(crate) eos: Option<String>,
+    pub(crate) pad: Option<String>,
+    pub(crate) unk: Option<String>,
+}
+
+/// Opens a Hugging Face folder or a `.gguf` file.
+///
+/// # Errors
+/// When a file is missing or damaged, or the architecture cannot be computed right.
+pub(crate) fn open(path: &Path) -> Result<Checkpoint> {
+    if path.is_dir() {
+        return hf_folder::open(path);
+    }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) || gguf::is_gguf(path)? {
+        return gguf_weights::open(path);
+    }
+    Err(bad_file(path, "neither a model folder (config.json and *.safetensors) nor a GGUF file"))
+}
+
+fn bad_file(path: &Path, reason: impl Into<String>) -> Error {
+    Error::BadFile { path: path.to_owned(), reason: reason.into() }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    |source| Error::Io { path: path.to_owned(), source }
+}

@@ -1,0 +1,199 @@
+//! Several prompts continued together.
+
+use std::ops::ControlFlow;
+
+use super::{Sampler, Sampling};
+use crate::{
+    Error, Result,
+    decoder::{KvCache, TokenBatch},
+    model::LanguageModel,
+    tokenizer::{TokenIds, Tokenizer},
+};
+
+/// When and how to write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateConfig {
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// The most tokens to write.
+    pub max_tokens: usize,
+    /// Tokens that end the text and are not part of it.
+    pub stop_ids: Vec<u32>,
+    /// Texts that end the text and are not part of it.
+    pub stop_texts: Vec<String>,
+}
+
+/// Why writing ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token.
+    StopId,
+    /// A stop text.
+    StopText,
+    /// The limit.
+    Length,
+}
+
+/// What was written behind one prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens whose text is [`Generated::text`], or begins it where a stop text begins inside a token.
+    pub ids: TokenIds,
+    /// The text in front of what ended it.
+    pub text: String,
+    /// Why writing ended.
+    pub reason: FinishReason,
+    /// How many tokens were written in all, those cut off by a stop text too.
+    pub n_tokens: usize,
+}
+
+/// Rows of tokens already read, to be continued together. A row's tokens do not depend on its neighbours.
+#[derive(Debug)]
+pub struct Session<'a> {
+    model: &'a LanguageModel,
+    cache: KvCache,
+    rows: Vec<Row>,
+}
+
+/// One prompt and what follows it.
+#[derive(Debug)]
+struct Row {
+    prompt: TokenIds,
+    written: TokenIds,
+    text: String,
+    reason: Option<FinishReason>,
+    /// Of the token behind the last one that the cache holds.
+    logits: Vec<f32>,
+}
+
+impl<'a> Session<'a> {
+    /// Reads prompts. `reserve` is how many tokens each may be continued by.
+    ///
+    /// # Errors
+    /// When a prompt is empty or does not fit the model's context together with `reserve`.
+    pub fn new(model: &'a LanguageModel, prompts: Vec<TokenIds>, reserve: usize) -> Result<Self> {
+        let config = model.decoder.config();
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        if prompts.iter().any(|prompt| prompt.is_empty()) {
+            return Err(Error::Setting { setting: "prompt", expected: "at least one token", actual: "none".to_owned() });
+        }
+        if longest + reserve > config.max_position_embeddings {
+            let (needed, limit) = (longest + reserve, config.max_position_embeddings);
+            return Err(Error::ContextLength { needed, limit });
+        }
+        let mut cache = KvCache::new(config, prompts.len(), longest + reserve, model.decoder.device());
+        let mut rows = Vec::with_capacity(prompts.len());
+        for (index, prompt) in prompts.into_iter().enumerate() {
+            // One at a time: no padding is computed, and no row sees another.
+            let batch = TokenBatch::new(std::slice::from_ref(&prompt));
+            let states = model.decoder.forward_cached(&batch, &mut cache, index..index + 1)?;
+            let logits = model.logits_at(states.last, &[prompt.len() - 1])?.remove(0);
+            let (written, text) = (TokenIds::default(), String::new());
+            rows.push(Row { prompt, written, text, reason: None, logits });
+        }
+        Ok(Self { model, cache, rows })
+    }
+
+    /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets each new piece of
+    /// text as it is written, a stop text's beginning too, and may end the work.
+    ///
+    /// # Errors
+    /// When a setting is outside its range, or `on_text` ends the work.
+    pub fn generate(
+        &mut self,
+        tokenizer: &Tokenizer,
+        config: &GenerateConfig,
+        seeds: &[u64],
+        on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<Generated>> {
+        config.sampling.validate()?;
+        let mut samplers: Vec<_> = seeds.iter().map(|seed| Sampler::new(config.sampling, *seed)).collect();
+        while self.rows.iter().any(|row| row.reason.is_none()) {
+            for (index, (row, sampler)) in self.rows.iter_mut().zip(&mut samplers).enumerate() {
+                if row.reason.is_some() {
+                    continue;
+                }
+                if row.written.len() >= config.max_tokens {
+                    row.reason = Some(FinishReason::Length);
+                    continue;
+                }
+                let next = sampler.next(std::mem::take(&mut row.logits), &[&row.prompt, &row.written]);
+                if config.stop_ids.contains(&next) {
+                    row.reason = Some(FinishReason::StopId);
+                    continue;
+                }
+                row.written.extend([next]);
+                let before = row.text.len();
+                row.text = tokenizer.decode(&row.written)?;
+                // A letter may need several tokens; until it is whole it decodes to U+FFFD.
+                let whole = row.text.trim_end_matches('\u{fffd}');
+                if whole.len() > before && on_text(index, &whole[whole.floor_char_boundary(before)..]).is_break() {
+                    return Err(Error::Interrupted);
+                }
+                if config.stop_texts.iter().any(|stop| row.text.contains(stop.as_str())) {
+                    row.reason = Some(FinishReason::StopText);
+                }
+            }
+            self.step()?;
+        }
+        self.rows.iter_mut().map(|row| finish(row, tokenizer, &config.stop_texts)).collect()
+    }
+
+    /// Reads the last token of every row that is still writing.
+    fn step(&mut self) -> Result<()> {
+        let active: Vec<bool> = self.rows.iter().map(|row| row.reason.is_none()).collect();
+        if !active.contains(&true) {
+            return Ok(());
+        }
+        let lengths: Vec<usize> = (0..self.rows.len()).map(|row| self.cache.length(row)).collect();
+        let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
+        let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
+        let logits = self.model.logits_at(states.last, &vec![0; self.rows.len()])?;
+        for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
+            if active[index] {
+                row.logits = logits;
+            } else {
+                // A row that has ended is computed along and forgotten again.
+                self.cache.truncate(index, lengths[index]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of the token behind `suffix`, put behind what [`Session::generate`] kept of each row.
+    ///
+    /// # Errors
+    /// When the reserve is used up.
+    pub fn logits_behind(&mut self, suffix: &TokenIds) -> Result<Vec<Vec<f32>>> {
+        let mut forced = Vec::with_capacity(self.rows.len());
+        for (index, row) in self.rows.iter().enumerate() {
+            let kept = row.prompt.len() + row.written.len();
+            let cached = self.cache.length(index).min(kept);
+            self.cache.truncate(index, cached);
+            let mut ids = TokenIds(row.written[cached - row.prompt.len()..].to_vec());
+            ids.extend(suffix.iter().copied());
+            forced.push(ids);
+        }
+        let batch = TokenBatch::new(&forced);
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
+        let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
+        self.model.logits_at(states.last, &positions)
+    }
+}
+
+/// Cuts a row in front of its stop text.
+fn finish(row: &mut Row, tokenizer: &Tokenizer, stop_texts: &[String]) -> Result<Generated> {
+    let n_tokens = row.written.len();
+    if let Some(at) = stop_texts.iter().filter_map(|stop| row.text.find(stop.as_str())).min() {
+        row.text.truncate(at);
+        row.text.truncate(row.text.trim_end().len());
+        let mut kept = n_tokens;
+        while kept > 0 && tokenizer.decode(&row.written[..kept])?.len() > row.text.len() {
+            kept -= 1;
+        }
+        row.written.0.truncate(kept);
+    }
+    let reason = row.reason.unwrap_or(FinishReason::Length);
+    Ok(Generated { ids: row.written.clone(), text: row.text.clone(), reason, n_tokens })
+}

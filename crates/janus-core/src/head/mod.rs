@@ -1,0 +1,5 @@
+//! What is read off hidden states.
+
+mod lm;
+
+pub use lm::LmHead;

@@ -1,0 +1,328 @@
+//! The facade: a base model that answers findings.
+
+use std::{ops::ControlFlow, path::Path, time::Instant};
+
+use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
+use janus_http::{Claim, HttpPair, cut};
+
+use crate::{
+    Error, Result,
+    chat::ChatTemplate,
+    device::DeviceChoice,
+    digest, evidence, formats,
+    generate::{GenerateConfig, Generated, Sampling, Session},
+    model::LanguageModel,
+    prompt::{self, Analysis, VERDICT},
+    tokenizer::{TokenIds, Tokenizer},
+};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JanusConfig {
+    /// Where it computes.
+    pub device: DeviceChoice,
+}
+
+/// How findings are assessed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssessConfig {
+    /// How the probability is made.
+    pub variant: Variant,
+    /// Whether an analysis is written.
+    pub analysis: Analysis,
+    /// The most tokens of an analysis.
+    pub max_tokens: usize,
+    /// How the analysis is sampled.
+    pub sampling: Sampling,
+    /// The seed of everything sampled. A finding's answer depends on it and on the finding, not on its neighbours.
+    pub seed: u64,
+    /// How many findings are worked on together.
+    pub batch_size: usize,
+}
+
+impl Default for AssessConfig {
+    fn default() -> Self {
+        Self {
+            variant: Variant::PeSc,
+            analysis: Analysis::Full,
+            max_tokens: 160,
+            sampling: Sampling::default(),
+            seed: 0,
+            batch_size: 8,
+        }
+    }
+}
+
+/// Hears how the work goes, and may end it. Every method has a default that does nothing.
+pub trait Progress {
+    /// A piece of the analysis of finding `index`, as it is written.
+    fn text(&mut self, index: usize, text: &str) {
+        let _ = (index, text);
+    }
+
+    /// Asked between tokens: `true` ends the work with [`Error::Interrupted`].
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// For callers that need no progress.
+impl Progress for () {}
+
+/// An answer and what it was made with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    /// The answer.
+    pub verdict: Verdict,
+    /// What it was made with.
+    pub audit: Audit,
+}
+
+/// A base model, ready to assess findings.
+#[derive(Debug)]
+pub struct Janus {
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    chat: ChatTemplate,
+    stop_ids: Vec<u32>,
+    behind_analysis: VerdictTokens,
+    alone: VerdictTokens,
+    digest: String,
+}
+
+/// Ends of a turn in the chat formats in use; a model's own list often lacks one.
+const END_OF_TURN: [&str; 7] =
+    ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>"];
+
+impl Janus {
+    /// Loads a base model from a Hugging Face folder or a GGUF file.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the architecture or the device is not supported, or the model has no
+    /// tokenizer.
+    pub fn load(base: impl AsRef<Path>, config: &JanusConfig) -> Result<Self> {
+        let base = base.as_ref();
+        let device = config.device.init()?;
+        let mut checkpoint = formats::open(base)?;
+        let json = checkpoint.tokenizer.take().ok_or_else(|| Error::Tokenizer {
+            reason: format!("{} has no tokenizer.json", base.display()),
+        })?;
+        let tokenizer = Tokenizer::from_json(json)?;
+        let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
+        let mut stop_ids = checkpoint.stop_ids.clone();
+        stop_ids.extend(END_OF_TURN.iter().filter_map(|token| tokenizer.control_id(token)));
+        stop_ids.sort_unstable();
+        stop_ids.dedup();
+        Ok(Self {
+            behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"))?,
+            alone: VerdictTokens::new(&tokenizer, VERDICT)?,
+            model: LanguageModel::from_checkpoint(&mut checkpoint, &device)?,
+            digest: digest::of_model(base)?,
+            tokenizer,
+            chat,
+            stop_ids,
+        })
+    }
+
+    /// The base model's digest, `sha256:...`.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model's chat template.
+    pub fn chat_template(&self) -> &ChatTemplate {
+        &self.chat
+    }
+
+    /// The decoder and its language-model head.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    /// The ids of the prompt that asks for a verdict on a finding.
+    ///
+    /// # Errors
+    /// When the chat template or the tokenizer fails.
+    pub fn prompt(&self, pair: &HttpPair, claim: &Claim, config: &AssessConfig) -> Result<TokenIds> {
+        let messages = prompt::messages(&cut(pair, claim), claim, config.variant, config.analysis);
+        self.chat.encode(&messages, &self.tokenizer)
+    }
+
+    /// Assesses one finding with the default settings.
+    ///
+    /// # Errors
+    /// When the finding does not fit the model's context, or the device fails.
+    pub fn assess(&self, pair: &HttpPair, claim: &Claim) -> Result<Verdict> {
+        let mut answers = self.assess_batch(&[(pair, claim)], &AssessConfig::default(), &mut ())?;
+        answers.remove(0).map(|assessment| assessment.verdict)
+    }
+
+    /// Assesses findings together, in groups of [`AssessConfig::batch_size`]. The outer error is one that concerns
+    /// all, each inner one concerns its finding.
+    ///
+    /// # Errors
+    /// When a setting is outside its range, the device fails, or `progress` ends the work.
+    pub fn assess_batch(
+        &self,
+        findings: &[(&HttpPair, &Claim)],
+        config: &AssessConfig,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Result<Assessment>>> {
+        config.sampling.validate()?;
+        let mut answers = Vec::with_capacity(findings.len());
+        let mut ready = Vec::new();
+        for (index, (pair, claim)) in findings.iter().enumerate() {
+            match self.prepare(index, pair, claim, config) {
+                Ok(prepared) => {
+                    ready.push(prepared);
+                    answers.push(None);
+                }
+                Err(error) => answers.push(Some(Err(error))),
+            }
+        }
+        for group in ready.chunks(config.batch_size.max(1)) {
+            for (prepared, answer) in group.iter().zip(self.assess_group(group, config, progress)?) {
+                answers[prepared.index] = Some(Ok(answer));
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.expect("every finding was prepared or refused")).collect())
+    }
+
+    fn prepare<'f>(
+        &self,
+        index: usize,
+        pair: &'f HttpPair,
+        claim: &'f Claim,
+        config: &AssessConfig,
+    ) -> Result<Prepared<'f>> {
+        let shown = cut(pair, claim);
+        let messages = prompt::messages(&shown, claim, config.variant, config.analysis);
+        let ids = self.chat.encode(&messages, &self.tokenizer)?;
+        let (needed, limit) = (ids.len() + self.reserve(config), self.model.decoder.config().max_position_embeddings);
+        if needed > limit {
+            return Err(Error::ContextLength { needed, limit });
+        }
+        Ok(Prepared { index, pair, claim, digest: digest::of_ids(&ids), cut_bytes: shown.cut_bytes, ids })
+    }
+
+    /// How many tokens may follow a prompt.
+    fn reserve(&self, config: &AssessConfig) -> usize {
+        let written = if config.analysis == Analysis::Full { config.max_tokens } else { 0 };
+        written + self.behind_analysis.lead.len().max(self.alone.lead.len()) + 2
+    }
+
+    fn assess_group(
+        &self,
+        group: &[Prepared<'_>],
+        config: &AssessConfig,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Assessment>> {
+        let start = Instant::now();
+        if progress.stop() {
+            return Err(Error::Interrupted);
+        }
+        let prompts = group.iter().map(|prepared| prepared.ids.clone()).collect();
+        let mut session = Session::new(&self.model, prompts, self.reserve(config))?;
+        let (written, tokens) = match config.analysis {
+            Analysis::None => (vec![None; group.len()], &self.alone),
+            Analysis::Full => {
+                let settings = GenerateConfig {
+                    sampling: config.sampling,
+                    max_tokens: config.max_tokens,
+                    stop_ids: self.stop_ids.clone(),
+                    stop_texts: vec![VERDICT.to_owned()],
+                };
+                let seeds: Vec<u64> = group.iter().map(|prepared| config.seed ^ prepared.digest.seed()).collect();
+                let mut on_text = |row: usize, text: &str| {
+                    progress.text(group[row].index, text);
+                    if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let written = session.generate(&self.tokenizer, &settings, &seeds, &mut on_text)?;
+                (written.into_iter().map(Some).collect(), &self.behind_analysis)
+            }
+        };
+        let logits = session.logits_behind(&tokens.lead)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let answers = group.iter().zip(written).zip(logits);
+        Ok(answers.map(|((prepared, written), row)| self.answer(prepared, written, tokens, &row, seconds, config)).collect())
+    }
+
+    fn answer(
+        &self,
+        prepared: &Prepared<'_>,
+        written: Option<Generated>,
+        tokens: &VerdictTokens,
+        logits: &[f32],
+        seconds: f64,
+        config: &AssessConfig,
+    ) -> Assessment {
+        let p_vulnerable = tokens.probability(logits);
+        let generated = written.as_ref().map_or(0, |written| written.n_tokens) + tokens.lead.len() + 1;
+        let analysis = written.map(|written| written.text.trim().to_owned());
+        let label =
+            if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
+        let verdict = Verdict {
+            label,
+            p_vulnerable,
+            agreement: None,
+            evidence: evidence::find(prepared.pair, prepared.claim, analysis.as_deref()),
+            analysis,
+            variant: config.variant,
+            tokens: TokenCounts { prompt: prepared.ids.len(), generated, cut_bytes: prepared.cut_bytes },
+            seconds,
+        };
+        let audit = Audit {
+            base: self.digest.clone(),
+            bundle: None,
+            prompt: prepared.digest.to_string(),
+            precision: "f32".to_owned(),
+            seed: config.seed,
+        };
+        Assessment { verdict, audit }
+    }
+}
+
+/// A finding as the model will read it.
+struct Prepared<'f> {
+    index: usize,
+    pair: &'f HttpPair,
+    claim: &'f Claim,
+    ids: TokenIds,
+    digest: digest::Digest,
+    cut_bytes: usize,
+}
+
+/// The tokens of a verdict line: those in front of the boolean one, and the two that it may be.
+#[derive(Debug)]
+struct VerdictTokens {
+    lead: TokenIds,
+    zero: usize,
+    one: usize,
+}
+
+impl VerdictTokens {
+    fn new(tokenizer: &Tokenizer, lead: &str) -> Result<Self> {
+        let zero = tokenizer.encode_text(&format!("{lead} 0"))?;
+        let one = tokenizer.encode_text(&format!("{lead} 1"))?;
+        let shared = zero.iter().zip(one.iter()).take_while(|(zero, one)| zero == one).count();
+        match (zero.get(shared), one.get(shared)) {
+            (Some(zero_id), Some(one_id)) if shared > 0 => Ok(Self {
+                lead: TokenIds(zero[..shared].to_vec()),
+                zero: *zero_id as usize,
+                one: *one_id as usize,
+            }),
+            _ => Err(Error::Tokenizer { reason: "`0` and `1` are not tokens of their own".to_owned() }),
+        }
+    }
+
+    /// `P(1) / (P(0) + P(1))`.
+    fn probability(&self, logits: &[f32]) -> Probability {
+        let difference = f64::from(logits[self.one]) - f64::from(logits[self.zero]);
+        Probability::new(1.0 / (1.0 + (-difference).exp())).expect("a logistic function stays between 0 and 1")
+    }
+}

@@ -1,0 +1,64 @@
+//! Proof that a model is computed right: ours against a reference's hidden states and logits.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+
+use crate::{
+    Error, Result,
+    decoder::TokenBatch,
+    formats::SafetensorsFile,
+    model::{LanguageModel, read_back},
+    tokenizer::TokenIds,
+};
+
+/// The largest absolute difference of one tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// `hidden_states.N` or `logits`.
+    pub name: String,
+    /// The largest absolute difference; infinite where a value is not a number.
+    pub largest: f32,
+}
+
+/// Compares a model with the tensors that a reference library computed for `input_ids`.
+///
+/// The file holds `input_ids` (`[batch_size, seq_len]`, int32), `logits` and any of `hidden_states.0`, what enters the
+/// first block, to `hidden_states.L`, what leaves the final norm.
+///
+/// # Errors
+/// When a file cannot be read, the architecture is refused, or the shapes do not agree.
+pub fn parity(model: &Path, expected: &Path, device: &Device) -> Result<Vec<Difference>> {
+    let model = LanguageModel::load(model, device)?;
+    let mut file = SafetensorsFile::open(expected)?;
+    let (ids, shape) = file.read_i32("input_ids")?;
+    let bad = |reason: String| Error::BadFile { path: expected.to_owned(), reason };
+    let [batch_size, seq_len] = shape[..] else { return Err(bad(format!("`input_ids` has shape {shape:?}"))) };
+    if batch_size == 0 || seq_len == 0 {
+        return Err(bad("`input_ids` is empty".to_owned()));
+    }
+    let rows: Vec<_> = ids.chunks_exact(seq_len).map(|row| TokenIds(row.iter().map(|id| *id as u32).collect())).collect();
+    let states = model.decoder.forward(&TokenBatch::new(&rows), true)?;
+    let [_, _, hidden_size] = states.last.dims();
+    let logits = model.lm_head.forward(states.last.clone().reshape([batch_size * seq_len, hidden_size]));
+    let n_layers = states.inner.len();
+    let mut ours: Vec<(String, Tensor<3>)> =
+        states.inner.into_iter().enumerate().map(|(layer, state)| (format!("hidden_states.{layer}"), state)).collect();
+    ours.push((format!("hidden_states.{n_layers}"), states.last));
+    let vocab_size = logits.dims()[1];
+    ours.push(("logits".to_owned(), logits.reshape([batch_size, seq_len, vocab_size])));
+    ours.into_iter()
+        .filter(|(name, _)| file.entries().contains_key(name))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let (theirs, shape) = file.read_f32(&name)?;
+            if shape != tensor.dims() {
+                return Err(bad(format!("`{name}` has shape {shape:?}, the model gives {:?}", tensor.dims())));
+            }
+            let largest = read_back(tensor)?.into_iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+            let largest = largest.fold(0.0, |most, next| if next.is_nan() { f32::INFINITY } else { f32::max(most, next) });
+            Ok(Difference { name, largest })
+        })
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! What can be wrong with a file of findings.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A file, or one record of it, that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read or written.
+    #[error("cannot {operation} findings")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A line is not a JSON object of the right form.
+    #[error("line {line}: not a finding: {source}")]
+    Json {
+        /// Counted from 1.
+        line: usize,
+        /// The reason, with its column.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A line holds a field with a wrong value, or lacks one.
+    #[error("line {line}: field `{field}`: expected {expected}, found {actual}")]
+    Field {
+        /// Counted from 1.
+        line: usize,
+        /// The field's name.
+        field: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds.
+        actual: String,
+    },
+    /// A line's request, response or category cannot be read.
+    #[error("line {line}: {source}")]
+    Http {
+        /// Counted from 1.
+        line: usize,
+        /// The reason.
+        #[source]
+        source: janus_http::Error,
+    },
+    /// A template file whose parts do not form pairs.
+    #[error("{parts} parts: a request and a response each want one; part {parts} (line {line}) has no response")]
+    OddParts {
+        /// How many parts the file has.
+        parts: usize,
+        /// Where the last part begins, counted from 1.
+        line: usize,
+    },
+    /// A separator that does not stand alone between two messages.
+    #[error("part {part}, line {line}: stray separator `<<<<>>>>`: {reason}")]
+    StraySeparator {
+        /// Counted from 1.
+        part: usize,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A part of a template file that is no message.
+    #[error("part {part}, line {line}: {source}")]
+    Part {
+        /// Counted from 1.
+        part: usize,
+        /// Where the part begins, counted from 1.
+        line: usize,
+        /// The reason.
+        #[source]
+        source: janus_http::Error,
+    },
+}

@@ -1,0 +1,28 @@
+//! What a finding and a verdict are, and the files they rest in.
+//!
+//! 1. [`Finding`] is a pair with a scanner's claim, the input of `triage`.
+//! 2. [`Verdict`] is the answer to it; [`VerdictRecord`] is that answer as one line of a file.
+//! 3. [`jsonl`] reads findings and writes records, one JSON object a line; [`template`] reads and writes the
+//!    `<<<<>>>>` file of raw pairs.
+//!
+//! What this crate deliberately does not do: run a model, judge, or touch the network.
+//!
+//! ```
+//! use janus_data::jsonl;
+//!
+//! let line = r#"{"id": "a", "request": "GET / HTTP/1.1\n\n", "response": "HTTP/1.1 200 OK\n\n", "category": "XSS"}"#;
+//! let finding = jsonl::read(line.as_bytes()).next().expect("one line").finding.expect("valid");
+//! assert_eq!(finding.id, "a");
+//! ```
+
+mod error;
+mod finding;
+pub mod jsonl;
+pub mod template;
+mod verdict;
+
+pub use error::{Error, Result};
+pub use finding::Finding;
+pub use verdict::{
+    Audit, Evidence, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel, VerdictRecord,
+};

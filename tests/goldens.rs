@@ -1,0 +1,83 @@
+//! Our numbers against those of the reference libraries, layer by layer.
+
+use std::path::{Path, PathBuf};
+
+use janus_core::{DeviceChoice, Error, LanguageModel, parity};
+
+/// What a float32 model may differ by.
+const TOLERANCE: f32 = 1e-4;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// Every model folder whose architecture is supported.
+fn models() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(golden())
+        .expect("the goldens are in the repository")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.join("expected.safetensors").exists() && path.join("config.json").exists())
+        .filter(|path| !path.ends_with("mixtral"))
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 12, "only {} golden models found", folders.len());
+    folders
+}
+
+fn every_layer_agrees_on(choice: DeviceChoice) {
+    let device = choice.init().unwrap_or_else(|error| panic!("{error}"));
+    let mut wrong = Vec::new();
+    for folder in models() {
+        let differences = parity(&folder, &folder.join("expected.safetensors"), &device)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        assert!(differences.len() >= 4, "{}: nothing was compared", folder.display());
+        wrong.extend(
+            differences
+                .into_iter()
+                .filter(|difference| difference.largest.is_nan() || difference.largest > TOLERANCE)
+                .map(|difference| format!("{}: {} {:e}", folder.display(), difference.name, difference.largest)),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_layer_agrees_on_flex() {
+    every_layer_agrees_on(DeviceChoice::Flex);
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn every_layer_agrees_on_ndarray() {
+    every_layer_agrees_on(DeviceChoice::Ndarray);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn every_layer_agrees_on_wgpu() {
+    // `.ci/run` installs a software adapter and sets JANUS_REQUIRE_ALL.
+    if let Err(error) = DeviceChoice::Wgpu.init() {
+        assert!(std::env::var_os("JANUS_REQUIRE_ALL").is_none(), "{error}");
+        eprintln!("SKIPPED, NOTHING WAS COMPARED ON WGPU: {error}");
+        return;
+    }
+    every_layer_agrees_on(DeviceChoice::Wgpu);
+}
+
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_backend_that_was_not_built_is_a_clear_error() {
+    let error = DeviceChoice::Wgpu.init().expect_err("not built").to_string();
+    assert!(error.contains("--features wgpu") && error.contains("--device flex"), "{error}");
+}
+
+#[test]
+fn a_mixture_of_experts_is_refused_by_name() {
+    let device = DeviceChoice::Flex.init().expect("always there");
+    match LanguageModel::load(&golden().join("mixtral"), &device) {
+        Err(Error::UnsupportedArchitecture { model_type, reason }) => {
+            assert_eq!((model_type.as_str(), reason.as_str()), ("mixtral", "a mixture of experts is not computed"));
+        }
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
