@@ -1,1 +1,134 @@
-//! e
+//! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
+
+mod output;
+mod progress;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context;
+use clap::Parser;
+use janus_core::{DeviceChoice, Janus, JanusConfig};
+use janus_hub::{DEFAULT_BASE, HubConfig};
+
+pub use output::{OutputFormat, RecordWriter};
+pub use progress::Bar;
+
+/// Flags that every program takes.
+#[derive(clap::Args, Debug)]
+pub struct CommonArgs {
+    /// Log more: each step, and where files come from
+    #[arg(long, global = true)]
+    pub verbose: bool,
+    /// Seed of everything random
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Fetch nothing from the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+}
+
+/// Flags that every program with a model takes.
+#[derive(clap::Args, Debug)]
+pub struct ModelArgs {
+    /// Base model: a folder, a .gguf file, or a hub name [default: the default base, fetched once]
+    #[arg(long, env = "MODEL_PATH")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    /// Where to compute.
+    pub device: DeviceArgs,
+}
+
+/// Flags of the device.
+#[derive(clap::Args, Debug)]
+pub struct DeviceArgs {
+    /// Where to compute: flex, ndarray or wgpu
+    #[arg(long, default_value_t)]
+    pub device: DeviceChoice,
+    /// The same as --device flex
+    #[arg(long, conflicts_with = "device")]
+    pub cpu: bool,
+    /// Threads of the CPU backends [default: all cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+impl DeviceArgs {
+    /// The chosen device; sets the number of threads.
+    ///
+    /// # Errors
+    /// When the number of threads cannot be set.
+    pub fn choice(&self) -> anyhow::Result<DeviceChoice> {
+        if let Some(threads) = self.threads {
+            anyhow::ensure!(threads > 0, "--threads: expected at least 1");
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+        }
+        Ok(self.device)
+    }
+}
+
+impl ModelArgs {
+    /// Finds or fetches the base model, and loads it.
+    ///
+    /// # Errors
+    /// When it cannot be found, fetched or loaded.
+    pub fn load(&self, common: &CommonArgs) -> anyhow::Result<Janus> {
+        let device = self.device.choice()?;
+        let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
+        let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
+        let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
+        tracing::info!(path = %path.display(), %device, "loading the base model");
+        Ok(Janus::load(path, &JanusConfig { device })?)
+    }
+}
+
+/// Where the repository's data lie: below the working directory, else below the sources the program was built from.
+pub fn datasets(name: &str) -> PathBuf {
+    let here = PathBuf::from("datasets").join(name);
+    if here.exists() { here } else { PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets").join(name) }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether Ctrl-C was pressed.
+pub fn stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// Reads `.env`, the arguments and the common flags, runs a program, and turns its end into an exit code: 0 done, 1 a
+/// gate that the user set is not met, 2 bad use, bad input or Ctrl-C.
+pub fn run<A: Parser>(
+    common: impl Fn(&A) -> &CommonArgs,
+    program: impl FnOnce(A) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    // A missing .env is the rule.
+    let _ = dotenvy::dotenv();
+    let args = A::parse();
+    let level = if common(&args).verbose { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("error,{}", janus_targets(level))));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let handler = ctrlc::set_handler(|| {
+        // The second Ctrl-C does not wait.
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(2);
+        }
+    });
+    if let Err(error) = handler {
+        tracing::warn!("Ctrl-C will end the program at once: {error}");
+    }
+    match program(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn janus_targets(level: &str) -> String {
+    ["core", "data", "hub", "examples"].map(|part| format!("janus_{part}={level}")).join(",")
+}

@@ -1,5 +1,7 @@
 //! Findings in, records out, in input order.
 
+use std::fmt;
+
 use janus_data::{VerdictLabel, VerdictRecord, jsonl::Line};
 
 use crate::{AssessConfig, Error, Janus, Progress, error_chain};
@@ -15,6 +17,13 @@ pub struct TriageSummary {
     pub needs_review: usize,
     /// Findings that could not be answered.
     pub failed: usize,
+}
+
+impl fmt::Display for TriageSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { true_positive, false_positive, needs_review, failed } = self;
+        write!(f, "{true_positive} true positive, {false_positive} false positive, {needs_review} to review, {failed} failed")
+    }
 }
 
 impl TriageSummary {

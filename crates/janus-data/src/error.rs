@@ -16,6 +16,40 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file cannot be opened or read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something is wrong inside a file.
+    #[error("{}", path.display())]
+    InFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A raw pair's category is not known.
+    #[error("a raw pair has no category: give --category ({expected}), or name its folder so")]
+    NoCategory {
+        /// The categories.
+        expected: String,
+    },
+    /// An earlier run's output does not belong to these findings.
+    #[error("record {record} of the earlier output is {actual:?}, but the finding is {expected:?}: resume with the same input, or write to another file")]
+    OtherInput {
+        /// Counted from 1.
+        record: usize,
+        /// The finding's id.
+        expected: String,
+        /// The record's id.
+        actual: String,
+    },
     /// A line is not a JSON object of the right form.
     #[error("line {line}: not a finding: {source}")]
     Json {

@@ -4,7 +4,10 @@
 //! stand in for bytes that are not UTF-8; `claim` is the scanner's words or
 //! `{"parameter"?, "header"?, "evidence"?, "text"?}`. A bad line is one [`Line`] with its error; the rest go on.
 
-use std::io::{BufRead, Write};
+use std::{
+    fs::File,
+    io::{BufRead, Read, Seek, SeekFrom, Write},
+};
 
 use base64::Engine;
 use janus_http::{Claim, HttpPair, VulnCategory};
@@ -45,6 +48,29 @@ pub fn read(reader: impl BufRead) -> impl Iterator<Item = Line> {
         }
         None
     })
+}
+
+/// How many of `lines` an earlier run has answered in `file`; what a kill left of a last line is cut off.
+///
+/// # Errors
+/// When the file cannot be read or cut, or its records are not of these findings.
+pub fn resume(file: &mut File, lines: &[Line]) -> Result<usize> {
+    let io = |source| Error::Io { operation: "read earlier", source };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(io)?;
+    let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
+    let mut done = 0;
+    for record in bytes[..whole].split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+        let value: Value = serde_json::from_slice(record).map_err(|source| Error::Json { line: done + 1, source })?;
+        let actual = value.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let expected = lines.get(done).map(|line| line.id.clone()).unwrap_or_default();
+        if done >= lines.len() || actual != expected {
+            return Err(Error::OtherInput { record: done + 1, expected, actual });
+        }
+        done += 1;
+    }
+    file.set_len(whole as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
+    Ok(done)
 }
 
 /// Writes one record as one line.
@@ -172,6 +198,17 @@ mod tests {
         let line = read(line.as_bytes()).next().expect("one line");
         let error = line.finding.expect_err("request is a number").to_string();
         assert_eq!(error, "line 1: field `request`: expected a string, found a number");
+    }
+
+    #[test]
+    fn resuming_cuts_off_half_a_record_and_refuses_another_input() {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(b"{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"c").expect("written");
+        let line = |id: &str| Line { id: id.to_owned(), finding: Err(Error::NoCategory { expected: String::new() }), extra: Map::new() };
+        let lines = ["a", "b", "c"].map(line);
+        assert_eq!(resume(&mut file, &lines).expect("readable"), 2);
+        assert_eq!(file.metadata().expect("there").len(), 22);
+        assert!(resume(&mut file, &lines[1..]).expect_err("another input").to_string().starts_with("record 1"));
     }
 
     #[test]

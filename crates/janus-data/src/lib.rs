@@ -2,7 +2,7 @@
 //!
 //! 1. [`Finding`] is a pair with a scanner's claim, the input of `triage`.
 //! 2. [`Verdict`] is the answer to it; [`VerdictRecord`] is that answer as one line of a file.
-//! 3. [`jsonl`] reads findings and writes records, one JSON object a line; [`template`] reads and writes the
+//! 3. [`input`] reads findings from files, folders and streams; [`jsonl`] reads findings and writes records, one JSON object a line; [`template`] reads and writes the
 //!    `<<<<>>>>` file of raw pairs.
 //!
 //! What this crate deliberately does not do: run a model, judge, or touch the network.
@@ -17,6 +17,7 @@
 
 mod error;
 mod finding;
+pub mod input;
 pub mod jsonl;
 pub mod template;
 mod verdict;

@@ -1,0 +1,38 @@
+//! Proof that a model is computed right.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use janus_examples::{CommonArgs, DeviceArgs, run};
+
+/// Compares a model with a reference's hidden states and logits: prints the largest absolute difference of each.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// Folder with config.json and *.safetensors, or a .gguf file
+    model_dir: PathBuf,
+    /// File with input_ids, hidden_states.N and logits
+    expected: PathBuf,
+    /// The largest difference that is still equal
+    #[arg(long, default_value_t = 1e-4)]
+    tolerance: f32,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    run(|args: &Args| &args.common, parity)
+}
+
+fn parity(args: Args) -> anyhow::Result<ExitCode> {
+    let device = args.device.choice()?.init()?;
+    let differences = janus_core::parity(&args.model_dir, &args.expected, &device)?;
+    for difference in &differences {
+        println!("{:20} {:.3e}", difference.name, difference.largest);
+    }
+    let within = differences.iter().all(|difference| difference.largest <= args.tolerance);
+    println!("{} {:e}", if within { "within" } else { "ABOVE" }, args.tolerance);
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

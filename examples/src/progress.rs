@@ -1,0 +1,75 @@
+//! Progress on a terminal, and silence elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar on stderr. It hears downloads and the writing of analyses.
+pub struct Bar {
+    bar: ProgressBar,
+    pieces: u64,
+}
+
+impl Bar {
+    /// A bar of bytes.
+    pub fn bytes() -> Self {
+        Self::new(None, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    }
+
+    /// A bar of findings.
+    pub fn findings(total: usize) -> Self {
+        Self::new(Some(total as u64), "{spinner} {pos}/{len} findings {wide_bar} {msg} {elapsed} (left: {eta})")
+    }
+
+    fn new(total: Option<u64>, template: &str) -> Self {
+        // Hidden by itself where stderr is no terminal.
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        if total.is_some() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self { bar, pieces: 0 }
+    }
+
+    /// One more finding is done.
+    pub fn done(&self) {
+        self.bar.inc(1);
+    }
+
+    /// A handle that counts and can be kept elsewhere.
+    pub fn handle(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+}
+
+impl janus_hub::Progress for Bar {
+    fn begin(&mut self, what: &str, total: Option<u64>) {
+        self.bar.reset();
+        self.bar.set_message(what.to_owned());
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+    }
+
+    fn at(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl janus_core::Progress for Bar {
+    fn text(&mut self, _index: usize, _text: &str) {
+        self.pieces += 1;
+        let seconds = self.bar.elapsed().as_secs_f64().max(1e-3);
+        self.bar.set_message(format!("{} tokens written, {:.0} a second", self.pieces, self.pieces as f64 / seconds));
+    }
+
+    fn stop(&self) -> bool {
+        crate::stopped()
+    }
+}

@@ -1,0 +1,80 @@
+//! Findings in, verdicts out: the main job.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use janus_core::{Analysis, AssessConfig, Sampling, Variant, VerdictLabel, VulnCategory};
+use janus_data::{input, input::Format};
+use janus_examples::{Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, run};
+
+/// Decides whether findings are real: reads HTTP pairs with a scanner's claims, writes verdicts.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// Files or folders with findings, or - for standard input [default: the shipped samples]
+    input: Vec<PathBuf>,
+    /// How the input is written: auto, raw or jsonl
+    #[arg(long, default_value_t)]
+    format: Format,
+    /// Category of raw pairs: HTTP_HEADERS or XSS [default: the name of their folder]
+    #[arg(long)]
+    category: Option<VulnCategory>,
+    /// How the probability is made: SC or PE-SC
+    #[arg(long, default_value_t = Variant::PeSc)]
+    variant: Variant,
+    /// Whether an analysis is written: none or full
+    #[arg(long, default_value_t)]
+    analysis: Analysis,
+    /// The most tokens of an analysis
+    #[arg(long, default_value_t = 160)]
+    max_tokens: usize,
+    /// 0 takes the most likely token
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f64,
+    /// Write records to this file instead of standard output
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// table or jsonl [default: table on standard output, jsonl in a file]
+    #[arg(long)]
+    output_format: Option<OutputFormat>,
+    /// Go on behind the records that --output already holds
+    #[arg(long)]
+    resume: bool,
+    /// Exit with 1 when a finding gets this verdict
+    #[arg(long, value_parser = ["true_positive"])]
+    fail_on: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    run(|args: &Args| &args.common, triage)
+}
+
+fn triage(args: Args) -> anyhow::Result<ExitCode> {
+    let inputs = if args.input.is_empty() { vec![datasets("samples")] } else { args.input };
+    let lines = input::read(&inputs, args.format, args.category)?;
+    let (mut writer, done) = RecordWriter::open(args.output.as_deref(), args.output_format, args.resume, &lines)?;
+    let janus = args.model.load(&args.common)?;
+    let config = AssessConfig {
+        variant: args.variant,
+        analysis: args.analysis,
+        max_tokens: args.max_tokens,
+        sampling: Sampling { temperature: args.temperature, ..Sampling::default() },
+        seed: args.common.seed,
+        ..AssessConfig::default()
+    };
+    let mut bar = Bar::findings(lines.len() - done);
+    let count = bar.handle();
+    let summary = janus.triage(lines.into_iter().skip(done), &config, &mut bar, |record| {
+        count.inc(1);
+        writer.write(&record)
+    })?;
+    count.finish_and_clear();
+    writer.finish()?;
+    eprintln!("{summary}");
+    let failed = args.fail_on.as_deref() == Some(VerdictLabel::TruePositive.name()) && summary.true_positive > 0;
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}

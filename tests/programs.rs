@@ -1,0 +1,1 @@
+//! Programs end to end.
