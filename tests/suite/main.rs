@@ -1,1 +1,19 @@
-//! Cross-crate tests.
+//! Cross-crate tests that share one binary.
+
+mod base_model;
+mod decoder;
+mod gguf;
+mod hub;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A folder below `tests/golden`.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}

@@ -1,6 +1,6 @@
 //! What can be wrong with a model, its files, or a request to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -25,6 +25,15 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// Something is wrong with what a file says.
+    #[error("{}", path.display())]
+    InFile {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<Error>,
     },
     /// The model's mathematics is not what the decoder computes.
     #[error("architecture {model_type:?} is not supported: {reason}")]
@@ -125,4 +134,18 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("stopped before the answer was complete")]
     Interrupted,
+}
+
+impl Error {
+    /// The same error, with the file that it is about where it does not name one itself.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::UnsupportedArchitecture { .. }
+            | Self::ConfigField { .. }
+            | Self::TensorShape { .. }
+            | Self::Tokenizer { .. }
+            | Self::ChatTemplate { .. } => Self::InFile { path: path.to_owned(), source: Box::new(self) },
+            named => named,
+        }
+    }
 }

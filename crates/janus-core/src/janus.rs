@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
+use burn::tensor::Device;
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
 use janus_http::{Claim, HttpPair, cut};
 
@@ -103,9 +104,13 @@ impl Janus {
     pub fn load(base: impl AsRef<Path>, config: &JanusConfig) -> Result<Self> {
         let base = base.as_ref();
         let device = config.device.init()?;
+        Self::load_on(base, &device).map_err(|error| error.in_file(base))
+    }
+
+    fn load_on(base: &Path, device: &Device) -> Result<Self> {
         let mut checkpoint = formats::open(base)?;
         let json = checkpoint.tokenizer.take().ok_or_else(|| Error::Tokenizer {
-            reason: format!("{} has no tokenizer.json", base.display()),
+            reason: "there is no tokenizer.json".to_owned(),
         })?;
         let tokenizer = Tokenizer::from_json(json)?;
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
@@ -116,7 +121,7 @@ impl Janus {
         Ok(Self {
             behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"))?,
             alone: VerdictTokens::new(&tokenizer, VERDICT)?,
-            model: LanguageModel::from_checkpoint(&mut checkpoint, &device)?,
+            model: LanguageModel::from_checkpoint(&mut checkpoint, device)?,
             digest: digest::of_model(base)?,
             tokenizer,
             chat,

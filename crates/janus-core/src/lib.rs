@@ -66,18 +66,3 @@ pub use prompt::Analysis;
 pub use tiny::write_tiny_model;
 pub use tokenizer::{TokenIds, Tokenizer};
 pub use triage::TriageSummary;
-
-/// An error and its sources in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
-}

@@ -27,7 +27,9 @@ impl LanguageModel {
     /// When a file is missing or damaged, a tensor is missing, surplus or of another shape, or the architecture cannot
     /// be computed right.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        Self::from_checkpoint(&mut formats::open(path)?, device)
+        formats::open(path)
+            .and_then(|mut checkpoint| Self::from_checkpoint(&mut checkpoint, device))
+            .map_err(|error| error.in_file(path))
     }
 
     pub(crate) fn from_checkpoint(checkpoint: &mut Checkpoint, device: &Device) -> Result<Self> {

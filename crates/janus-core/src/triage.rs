@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use janus_data::{VerdictLabel, VerdictRecord, jsonl::Line};
+use janus_data::{VerdictLabel, VerdictRecord, error_chain, jsonl::Line};
 
-use crate::{AssessConfig, Error, Janus, Progress, error_chain};
+use crate::{AssessConfig, Error, Janus, Progress};
 
 /// How many findings got which answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -51,7 +51,7 @@ pub enum Error {
         actual: String,
     },
     /// A line is not a JSON object of the right form.
-    #[error("line {line}: not a finding: {source}")]
+    #[error("line {line} is not a finding")]
     Json {
         /// Counted from 1.
         line: usize,
@@ -72,7 +72,7 @@ pub enum Error {
         actual: String,
     },
     /// A line's request, response or category cannot be read.
-    #[error("line {line}: {source}")]
+    #[error("line {line}")]
     Http {
         /// Counted from 1.
         line: usize,
@@ -99,7 +99,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A part of a template file that is no message.
-    #[error("part {part}, line {line}: {source}")]
+    #[error("part {part}, line {line}")]
     Part {
         /// Counted from 1.
         part: usize,
@@ -109,4 +109,16 @@ pub enum Error {
         #[source]
         source: janus_http::Error,
     },
+}
+
+/// An error and its sources in one line, as people read them.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
 }

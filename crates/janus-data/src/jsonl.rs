@@ -174,6 +174,7 @@ fn wrong(line: usize, field: &'static str, expected: &'static str, actual: Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error_chain;
 
     const GOOD: &str = r#"{"id":"a","request":"GET / HTTP/1.1\n\n","response_base64":"SFRUUC8xLjEgMjAwIE9LCgr/","category":"XSS","claim":{"parameter":"q"},"severity":3}"#;
 
@@ -187,9 +188,9 @@ mod tests {
         assert_eq!(finding.claim.parameter.as_deref(), Some("q"));
         assert_eq!(finding.extra["severity"], 3);
         assert_eq!((lines[1].id.as_str(), &lines[1].extra["team"]), ("7", &Value::from("x")));
-        let errors: Vec<_> = lines.iter().filter_map(|line| line.finding.as_ref().err()).map(ToString::to_string).collect();
+        let errors: Vec<_> = lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
         assert_eq!(errors[0], "line 3: unknown vulnerability category \"SQLI\", expected one of HTTP_HEADERS, XSS");
-        assert!(errors[1].starts_with("line 4: not a finding: expected ident"), "{}", errors[1]);
+        assert!(errors[1].starts_with("line 4 is not a finding: expected ident"), "{}", errors[1]);
     }
 
     #[test]

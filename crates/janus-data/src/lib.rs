@@ -22,7 +22,7 @@ pub mod jsonl;
 pub mod template;
 mod verdict;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, error_chain};
 pub use finding::Finding;
 pub use verdict::{
     Audit, Evidence, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel, VerdictRecord,

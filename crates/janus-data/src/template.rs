@@ -101,7 +101,7 @@ mod tests {
     const PAIR: &str = "GET / HTTP/1.1\n\n<<<<>>>>\nHTTP/1.1 200 OK\n\nhi\n";
 
     fn error(text: &str) -> String {
-        parse(text.as_bytes()).expect_err("refused").to_string()
+        crate::error_chain(&parse(text.as_bytes()).expect_err("refused"))
     }
 
     #[test]

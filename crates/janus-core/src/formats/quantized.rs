@@ -162,3 +162,36 @@ fn q6k_block(block: &[u8], out: &mut Vec<f32>) {
         out.push(factor * (f32::from(nibble | bits << 4) - 32.0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every type that is read, with its number in a GGUF file.
+    const TYPES: [(&str, u32); 9] = [
+        ("BF16", 30), ("Q8_0", 8), ("Q4_0", 2), ("Q4_1", 3), ("Q5_0", 6), ("Q5_1", 7), ("Q4_K", 12), ("Q5_K", 13),
+        ("Q6_K", 14),
+    ];
+
+    #[test]
+    fn every_block_type_gives_the_values_of_gguf_py_exactly() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/blocks.safetensors");
+        let bytes = std::fs::read(path).expect("the golden is in the repository");
+        let file = ::safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+        for (name, number) in TYPES {
+            let stored = StoredType::from_gguf(number).expect("supported");
+            let ours = dequantize(stored, file.tensor(&format!("{name}.bytes")).expect("there").data());
+            let theirs = dequantize(StoredType::F32, file.tensor(&format!("{name}.values")).expect("there").data());
+            assert_eq!(ours, theirs, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_not_read_is_refused_by_name() {
+        for (number, name) in [(9, "Q8_1"), (10, "Q2_K"), (11, "Q3_K"), (20, "IQ4_NL"), (23, "IQ4_XS"), (99, "number 99")] {
+            assert_eq!(StoredType::from_gguf(number), Err(name.to_owned()));
+        }
+    }
+}
