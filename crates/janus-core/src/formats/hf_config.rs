@@ -227,6 +227,7 @@ fn positions(fields: &mut Fields, family: &Family, spans: &[AttentionSpan], rota
     };
     let ropes = match (nested("full_attention"), nested("sliding_attention"), family.positions) {
         (Some(full), Some(window), _) => {
+            Fields::new(std::mem::take(&mut parameters), fields.model_type()).finish(|_| false)?;
             let window_theta = match family.positions {
                 Positions::OwnForWindows(theta) => local_theta.unwrap_or(theta),
                 _ => theta,
