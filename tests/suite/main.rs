@@ -1,6 +1,7 @@
 //! Cross-crate tests that share one binary.
 
 mod base_model;
+mod convert;
 mod decoder;
 mod gguf;
 mod hub;

@@ -36,8 +36,12 @@ pub(crate) fn of_ids(ids: &[u32]) -> Digest {
     Digest(hasher.finalize().into())
 }
 
-/// The digest of a model: of the file, or of the names and digests of the folder's files that make the model.
-pub(crate) fn of_model(path: &Path) -> Result<String> {
+/// The digest of a model, `sha256:...`: of the file, or of the names and digests of the folder's files that make the
+/// model.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn digest_of_model(path: &Path) -> Result<String> {
     if !path.is_dir() {
         return Ok(of_file(path)?.to_string());
     }

@@ -12,9 +12,9 @@ const MOST: usize = 8;
 /// The evidence for one verdict, in the order: claim, quotes of the analysis.
 pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Vec<Evidence> {
     let mut found: Vec<Evidence> = Vec::new();
-    let claimed = claim.evidence.as_deref().into_iter();
-    let quoted = analysis.map(quotes).unwrap_or_default();
-    for quote in claimed.chain(quoted).filter(|quote| quote.len() >= SHORTEST) {
+    let claimed = claim.evidence.as_deref().into_iter().filter(|claimed| !claimed.is_empty());
+    let quoted = analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST);
+    for quote in claimed.chain(quoted) {
         // The response is where an effect shows; the request is asked only where the response has nothing.
         let place = locate(pair.response(), MessagePart::Response, quote)
             .or_else(|| locate(pair.request(), MessagePart::Request, quote));

@@ -44,7 +44,6 @@ mod linear;
 mod model;
 mod parity;
 mod prompt;
-mod tiny;
 mod tokenizer;
 mod triage;
 
@@ -54,6 +53,7 @@ pub use config::{
 };
 pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch};
 pub use device::DeviceChoice;
+pub use digest::digest_of_model;
 pub use error::{Error, Result};
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
 pub use head::LmHead;
@@ -63,6 +63,6 @@ pub use janus_http::{Claim, HttpPair, VulnCategory};
 pub use model::LanguageModel;
 pub use parity::{Difference, parity};
 pub use prompt::Analysis;
-pub use tiny::write_tiny_model;
+pub use formats::write_tiny_model;
 pub use tokenizer::{TokenIds, Tokenizer};
 pub use triage::TriageSummary;

@@ -14,10 +14,12 @@ mod hf_config;
 mod hf_folder;
 mod quantized;
 mod safetensors;
+mod tiny;
 
 use std::path::Path;
 
 pub(crate) use self::{quantized::dequantize, safetensors::SafetensorsFile};
+pub use self::tiny::write_tiny_model;
 use crate::{Error, Result, config::ModelConfig};
 
 /// Reads the tensors of a model one at a time, in float32.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::{Dtype, tensor::TensorView};
+use ::safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
@@ -34,7 +34,7 @@ pub fn write_tiny_model(folder: &Path, seed: u64) -> Result<()> {
             (name.as_str(), view)
         })
         .collect();
-    let bytes = safetensors::serialize(views, None).expect("names and shapes are ours");
+    let bytes = ::safetensors::serialize(views, None).expect("names and shapes are ours");
     write("model.safetensors", bytes)
 }
 

@@ -1,0 +1,235 @@
+//! Damaged and forged input: never a panic, never memory that the input's size cannot justify, always an error that
+//! says where and what. Every case is seeded; a failure prints the case that repeats it.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use janus_core::{DeviceChoice, Janus, JanusConfig, LanguageModel};
+use janus_data::{error_chain, jsonl, template};
+use janus_http::{Claim, HttpPair, VulnCategory, cut};
+use peak_alloc::PeakAlloc;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+#[path = "suite/convert.rs"]
+mod convert;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// One test at a time, so that the peak is its own.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// One seeded damage: flipped bits, a cut, a forged number, a repeated or removed piece, or a handful of noise.
+fn damage(original: &[u8], seed: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut bytes = original.to_vec();
+    // Half of the damage goes where the structure is.
+    let end = if rng.random_bool(0.5) { bytes.len().min(4096) } else { bytes.len() };
+    let at = rng.random_range(0..end);
+    match rng.random_range(0..6) {
+        0 => (0..rng.random_range(1..8)).for_each(|_| {
+            let at = rng.random_range(0..end);
+            bytes[at] ^= 1 << rng.random_range(0..8);
+        }),
+        1 => bytes.truncate(at),
+        2 => {
+            let numbers = [0, 1, 0xff, 0xffff, 1 << 31, u64::from(u32::MAX), 1 << 40, u64::MAX / 8, u64::MAX];
+            let forged = numbers[rng.random_range(0..numbers.len())].to_le_bytes();
+            let length = if rng.random_bool(0.5) { 4 } else { 8 };
+            bytes.splice(at..(at + length).min(original.len()), forged[..length].iter().copied());
+        }
+        3 => {
+            let piece = bytes[at..(at + rng.random_range(1..64)).min(original.len())].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        4 => {
+            bytes.drain(at..(at + rng.random_range(1..64)).min(original.len()));
+        }
+        _ => {
+            let digits = *b"0123456789eE-.\"{}[]:,\n\r\0<>%&=";
+            let noise: Vec<u8> = (0..rng.random_range(1..12)).map(|_| digits[rng.random_range(0..digits.len())]).collect();
+            bytes.splice(at..at, noise);
+        }
+    }
+    bytes
+}
+
+/// Runs `read` on `cases` damaged forms of `original`. Memory may grow by a small multiple of the input's size.
+fn survive(what: &str, original: &[u8], cases: u64, slack: usize, mut read: impl FnMut(&[u8]) -> Result<(), String>) {
+    let mut refused = 0;
+    for seed in 0..cases {
+        let bytes = damage(original, seed);
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let result = read(&bytes);
+        let grown = MEMORY.peak_usage().saturating_sub(before);
+        let allowed = 40 * bytes.len() + slack;
+        assert!(grown <= allowed, "{what}, case {seed}: {grown} bytes of memory for {} of input", bytes.len());
+        if let Err(message) = result {
+            assert!(!message.trim().is_empty(), "{what}, case {seed}: an error without words");
+            refused += 1;
+        }
+    }
+    assert!(refused > cases / 50, "{what}: only {refused} of {cases} were refused, the damage does nothing");
+    println!("{what}: {cases} cases, {refused} refused");
+}
+
+/// An error's words, which must name the file.
+fn named(error: &dyn Error, path: &Path) -> String {
+    let text = error_chain(error);
+    assert!(text.contains(&*path.to_string_lossy()), "the file is not named: {text}");
+    text
+}
+
+/// What a small model needs on a device, whatever its file says.
+const MODEL_SLACK: usize = 4 << 20;
+
+fn load(path: &Path) -> Result<(), String> {
+    let device = DeviceChoice::Flex.init().expect("always there");
+    LanguageModel::load(path, &device).map(drop).map_err(|error| named(&error, path))
+}
+
+/// A folder with a golden model, of which one file is damaged.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn of(name: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(golden(name).join(file), folder.path().join(file)).expect("copied");
+        }
+        Self(folder)
+    }
+
+    fn load_with(&self, file: &str, bytes: &[u8]) -> Result<(), String> {
+        fs::write(self.0.path().join(file), bytes).expect("written");
+        load(self.0.path())
+    }
+}
+
+#[test]
+fn gguf_files() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("model.gguf");
+    for (name, architecture, cases) in [("llama_rope_llama3", "llama", 3000), ("gemma3_text", "gemma3", 1000), ("phi3", "phi3", 1000)] {
+        let original = convert::convert(&golden(name), architecture);
+        survive(&format!("gguf {name}"), &original, cases, MODEL_SLACK, |bytes| {
+            fs::write(&path, bytes).expect("written");
+            load(&path)
+        });
+    }
+}
+
+#[test]
+fn safetensors_files() {
+    let _alone = alone();
+    let original = fs::read(golden("llama/model.safetensors")).expect("there");
+    let folder = Folder::of("llama");
+    survive("safetensors", &original, 4000, MODEL_SLACK, |bytes| folder.load_with("model.safetensors", bytes));
+}
+
+#[test]
+fn sharded_indexes() {
+    let _alone = alone();
+    let folder = Folder::of("llama");
+    let bytes = fs::read(golden("llama/model.safetensors")).expect("there");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+    let map: serde_json::Map<_, _> = file.names().into_iter().map(|name| (name.to_owned(), "model.safetensors".into())).collect();
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    folder.load_with("model.safetensors.index.json", index.as_bytes()).expect("the whole index loads");
+    survive("index", index.as_bytes(), 1000, MODEL_SLACK, |bytes| folder.load_with("model.safetensors.index.json", bytes));
+}
+
+#[test]
+fn configurations() {
+    let _alone = alone();
+    for name in ["llama_rope_llama3", "gemma3_text", "smollm3", "granite"] {
+        let original = fs::read(golden(name).join("config.json")).expect("there");
+        let folder = Folder::of(name);
+        survive(&format!("config {name}"), &original, 1250, MODEL_SLACK, |bytes| folder.load_with("config.json", bytes));
+    }
+}
+
+#[test]
+fn tokenizers_and_chat_templates() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    janus_core::write_tiny_model(folder.path(), 1).expect("written");
+    let template = "{% for message in messages %}{% if message.role == 'system' and loop.first %}{{ message.content | trim }}\
+                    {% else %}{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] }}{% endif %}{% endfor %}\
+                    {% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}";
+    let path = folder.path().join("chat_template.jinja");
+    survive("chat template", template.as_bytes(), 1500, 16 << 20, |bytes| {
+        fs::write(&path, bytes).expect("written");
+        let Ok(janus) = Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path())) else {
+            return Err("refused at load".to_owned());
+        };
+        let messages = [janus_core::Message::new(janus_core::Role::User, "hello")];
+        janus.chat_template().encode(&messages, janus.tokenizer()).map(drop).map_err(|error| error_chain(&error))
+    });
+}
+
+const PAIRS: &str = "GET /a?q=%3Cb%3E HTTP/1.1\r\nHost: a.example\r\nCookie: a=b\r\n\r\n\n<<<<>>>>\nHTTP/1.1 200 OK\r\n\
+Content-Type: text/html; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<p><b\r\n4\r\n></p>\r\n0\r\n\r\n\n<<<<>>>>\n\
+POST / HTTP/1.0\nContent-Type: application/x-www-form-urlencoded\n\na=b&c=%zz\n<<<<>>>>\nHTTP/2 404\nX: y\n z\n\nnone\n";
+
+#[test]
+fn template_files() {
+    let _alone = alone();
+    survive("template", PAIRS.as_bytes(), 3000, 1 << 16, |bytes| {
+        template::parse(bytes).map(drop).map_err(|error| error_chain(&error))
+    });
+}
+
+#[test]
+fn http_messages() {
+    let _alone = alone();
+    let mut zipped = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\n\r\n".to_vec();
+    // A gzip member with one stored block, so that damage reaches its structure.
+    zipped.extend(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x01\x0c\x00\xf3\xff<p>needle</p");
+    let pairs = template::parse(PAIRS.as_bytes()).expect("valid");
+    let claim = Claim::new(VulnCategory::Xss).with_parameter("q").with_evidence("<b>").with_header("content-type");
+    for (what, original) in [("chunked message", pairs[0].response().raw()), ("zipped message", &zipped), ("folded message", pairs[1].response().raw())] {
+        // Decoding may not blow up: what a stream inflates to is bounded by deflate's own ratio at this size.
+        survive(what, original, 1000, 4 << 20, |bytes| {
+            let pair = HttpPair::parse(pairs[0].request().raw(), bytes).map_err(|error| error.to_string())?;
+            assert_eq!(pair.response().raw(), bytes);
+            pair.response().text();
+            cut(&pair, &claim);
+            Ok(())
+        });
+    }
+    survive("request", pairs[0].request().raw(), 1000, 1 << 20, |bytes| {
+        let pair = HttpPair::parse(bytes, pairs[0].response().raw()).map_err(|error| error.to_string())?;
+        pair.request().parameters();
+        cut(&pair, &claim);
+        Ok(())
+    });
+}
+
+#[test]
+fn json_lines() {
+    let _alone = alone();
+    let line = r#"{"id":"a","request":"GET / HTTP/1.1\r\n\r\n","response_base64":"SFRUUC8xLjEgMjAwIE9LCgr/","category":"XSS","claim":{"parameter":"q","evidence":"x"},"n":[1,{"a":null}]}"#;
+    let original = format!("{line}\n{line}\n");
+    survive("jsonl", original.as_bytes(), 3000, 1 << 16, |bytes| {
+        let lines: Vec<_> = jsonl::read(bytes).collect();
+        let errors: Vec<String> = lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
+        assert!(errors.iter().all(|error| error.starts_with("line ")), "{errors:?}");
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
+    });
+}
