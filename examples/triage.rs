@@ -68,12 +68,14 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut bar = Bar::findings(lines.len() - done);
     let count = bar.handle();
-    let summary = janus.triage(lines.into_iter().skip(done), &config, &mut bar, |record| {
+    let result = janus.triage(lines.into_iter().skip(done), &config, &mut bar, |record| {
         count.inc(1);
         writer.write(&record)
-    })?;
+    });
     count.finish_and_clear();
+    // What was answered before an error is shown too.
     writer.finish()?;
+    let summary = result?;
     eprintln!("{summary}");
     let failed = args.fail_on.as_deref() == Some(VerdictLabel::TruePositive.name()) && summary.true_positive > 0;
     Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })

@@ -60,7 +60,8 @@ fn damage(original: &[u8], seed: u64) -> Vec<u8> {
         }
         _ => {
             let digits = *b"0123456789eE-.\"{}[]:,\n\r\0<>%&=";
-            let noise: Vec<u8> = (0..rng.random_range(1..12)).map(|_| digits[rng.random_range(0..digits.len())]).collect();
+            let noise: Vec<u8> =
+                (0..rng.random_range(1..12)).map(|_| digits[rng.random_range(0..digits.len())]).collect();
             bytes.splice(at..at, noise);
         }
     }
@@ -125,7 +126,9 @@ fn gguf_files() {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.gguf");
-    for (name, architecture, cases) in [("llama_rope_llama3", "llama", 3000), ("gemma3_text", "gemma3", 1000), ("phi3", "phi3", 1000)] {
+    for (name, architecture, cases) in
+        [("llama_rope_llama3", "llama", 3000), ("gemma3_text", "gemma3", 1000), ("phi3", "phi3", 1000)]
+    {
         let original = convert::convert(&golden(name), architecture);
         survive(&format!("gguf {name}"), &original, cases, MODEL_SLACK, |bytes| {
             fs::write(&path, bytes).expect("written");
@@ -148,10 +151,13 @@ fn sharded_indexes() {
     let folder = Folder::of("llama");
     let bytes = fs::read(golden("llama/model.safetensors")).expect("there");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid");
-    let map: serde_json::Map<_, _> = file.names().into_iter().map(|name| (name.to_owned(), "model.safetensors".into())).collect();
+    let map: serde_json::Map<_, _> =
+        file.names().into_iter().map(|name| (name.to_owned(), "model.safetensors".into())).collect();
     let index = serde_json::json!({ "weight_map": map }).to_string();
     folder.load_with("model.safetensors.index.json", index.as_bytes()).expect("the whole index loads");
-    survive("index", index.as_bytes(), 1000, MODEL_SLACK, |bytes| folder.load_with("model.safetensors.index.json", bytes));
+    survive("index", index.as_bytes(), 1000, MODEL_SLACK, |bytes| {
+        folder.load_with("model.safetensors.index.json", bytes)
+    });
 }
 
 #[test]
@@ -160,7 +166,9 @@ fn configurations() {
     for name in ["llama_rope_llama3", "gemma3_text", "smollm3", "granite"] {
         let original = fs::read(golden(name).join("config.json")).expect("there");
         let folder = Folder::of(name);
-        survive(&format!("config {name}"), &original, 1250, MODEL_SLACK, |bytes| folder.load_with("config.json", bytes));
+        survive(&format!("config {name}"), &original, 1250, MODEL_SLACK, |bytes| {
+            folder.load_with("config.json", bytes)
+        });
     }
 }
 
@@ -175,7 +183,9 @@ fn tokenizers_and_chat_templates() {
     let path = folder.path().join("chat_template.jinja");
     survive("chat template", template.as_bytes(), 1500, 16 << 20, |bytes| {
         fs::write(&path, bytes).expect("written");
-        let Ok(janus) = Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path())) else {
+        let Ok(janus) =
+            Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path()))
+        else {
             return Err("refused at load".to_owned());
         };
         let messages = [janus_core::Message::new(janus_core::Role::User, "hello")];
@@ -203,7 +213,11 @@ fn http_messages() {
     zipped.extend(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x01\x0c\x00\xf3\xff<p>needle</p");
     let pairs = template::parse(PAIRS.as_bytes()).expect("valid");
     let claim = Claim::new(VulnCategory::Xss).with_parameter("q").with_evidence("<b>").with_header("content-type");
-    for (what, original) in [("chunked message", pairs[0].response().raw()), ("zipped message", &zipped), ("folded message", pairs[1].response().raw())] {
+    for (what, original) in [
+        ("chunked message", pairs[0].response().raw()),
+        ("zipped message", &zipped),
+        ("folded message", pairs[1].response().raw()),
+    ] {
         // Decoding may not blow up: what a stream inflates to is bounded by deflate's own ratio at this size.
         survive(what, original, 1000, 4 << 20, |bytes| {
             let pair = HttpPair::parse(pairs[0].request().raw(), bytes).map_err(|error| error.to_string())?;
@@ -228,7 +242,8 @@ fn json_lines() {
     let original = format!("{line}\n{line}\n");
     survive("jsonl", original.as_bytes(), 3000, 1 << 16, |bytes| {
         let lines: Vec<_> = jsonl::read(bytes).collect();
-        let errors: Vec<String> = lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
+        let errors: Vec<String> =
+            lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
         assert!(errors.iter().all(|error| error.starts_with("line ")), "{errors:?}");
         if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
     });

@@ -25,7 +25,11 @@ fn golden(name: &str) -> PathBuf {
 /// A program in an empty folder, without the user's settings.
 fn program(path: &str, folder: &Path) -> Command {
     let mut command = Command::new(path);
-    command.current_dir(folder).env_remove("MODEL_PATH").env_remove("RUST_LOG").env("JANUS_CACHE", folder.join("cache"));
+    command
+        .current_dir(folder)
+        .env_remove("MODEL_PATH")
+        .env_remove("RUST_LOG")
+        .env("JANUS_CACHE", folder.join("cache"));
     command.stdin(Stdio::null());
     command
 }
@@ -102,7 +106,8 @@ fn answers_do_not_depend_on_the_order_or_the_neighbours() {
     let lines: Vec<_> = (0..11).map(|index| finding(&format!("f{index}"), &"x".repeat(index * 9))).collect();
     let run = |lines: &[String], seed: &str| {
         fs::write(folder.path().join("in.jsonl"), lines.join("\n")).expect("written");
-        let output = triage(folder.path(), &["in.jsonl", "--output-format", "jsonl", "--temperature", "0.8", "--seed", seed]);
+        let output =
+            triage(folder.path(), &["in.jsonl", "--output-format", "jsonl", "--temperature", "0.8", "--seed", seed]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         records(&stdout(&output))
     };
@@ -142,7 +147,15 @@ fn an_interrupted_run_is_resumed_behind_its_last_whole_record() {
 fn raw_pairs_come_from_standard_input_or_from_a_folder_named_after_their_category() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = program(env!("CARGO_BIN_EXE_triage"), folder.path());
-    command.arg("--model").arg(TINY.path()).args(["-", "--category", "XSS", "--analysis", "none", "--output-format", "jsonl"]);
+    command.arg("--model").arg(TINY.path()).args([
+        "-",
+        "--category",
+        "XSS",
+        "--analysis",
+        "none",
+        "--output-format",
+        "jsonl",
+    ]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
     child.stdin.take().expect("piped").write_all(RAW.as_bytes()).expect("written");
     let output = child.wait_with_output().expect("it ends");
@@ -234,7 +247,9 @@ fn parity_prints_every_layer_and_its_exit_code_is_the_verdict() {
     assert_eq!(parity(&[&model, &expected, "--tolerance", "1e-12"]).status.code(), Some(1));
     let refused = parity(&[&path("mixtral"), &path("mixtral/expected.safetensors")]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("architecture \"mixtral\" is not supported: a mixture of experts is not computed"));
+    assert!(
+        stderr(&refused).contains("architecture \"mixtral\" is not supported: a mixture of experts is not computed")
+    );
 }
 
 #[test]

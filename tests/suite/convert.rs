@@ -104,7 +104,8 @@ fn gguf_name(name: &str, placement: &str) -> String {
 
 /// What the converter does to one golden model (convert_hf_to_gguf.py).
 pub(crate) fn convert(folder: &Path, architecture: &str) -> Vec<u8> {
-    let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).expect("there")).expect("valid");
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).expect("there")).expect("valid");
     let number = |name: &str| config[name].as_f64();
     let size = |name: &str| config[name].as_u64().map(|size| size as u32);
     let mut out = GgufWriter::default();

@@ -5,8 +5,18 @@ use janus_core::{Decoder, DeviceChoice, KvCache, LanguageModel, TokenBatch, Toke
 use crate::golden;
 
 const FOLDERS: [&str; 12] = [
-    "gemma2", "gemma3_text", "granite", "llama", "llama_rope_llama3", "mistral_sliding", "olmo2", "phi3", "qwen2", "qwen3",
-    "smollm3", "starcoder2",
+    "gemma2",
+    "gemma3_text",
+    "granite",
+    "llama",
+    "llama_rope_llama3",
+    "mistral_sliding",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "starcoder2",
 ];
 
 fn models() -> impl Iterator<Item = (&'static str, Decoder)> {

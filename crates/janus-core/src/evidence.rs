@@ -29,13 +29,8 @@ pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Ve
 }
 
 fn locate(message: &Message, part: MessagePart, quote: &str) -> Option<Evidence> {
-    let evidence = |start: usize, decoded| Evidence {
-        part,
-        start,
-        end: start + quote.len(),
-        decoded,
-        quote: quote.to_owned(),
-    };
+    let evidence =
+        |start: usize, decoded| Evidence { part, start, end: start + quote.len(), decoded, quote: quote.to_owned() };
     if let Some(start) = find_bytes(message.raw(), quote) {
         return Some(evidence(start, false));
     }

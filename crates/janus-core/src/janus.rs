@@ -110,9 +110,10 @@ impl Janus {
 
     fn load_on(base: &Path, device: &Device) -> Result<Self> {
         let mut checkpoint = formats::open(base)?;
-        let json = checkpoint.tokenizer.take().ok_or_else(|| Error::Tokenizer {
-            reason: "there is no tokenizer.json".to_owned(),
-        })?;
+        let json = checkpoint
+            .tokenizer
+            .take()
+            .ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
         let tokenizer = Tokenizer::from_json(json)?;
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
         let mut stop_ids = checkpoint.stop_ids.clone();
@@ -255,7 +256,9 @@ impl Janus {
         let logits = session.logits_behind(&tokens.lead)?;
         let seconds = start.elapsed().as_secs_f64();
         let answers = group.iter().zip(written).zip(logits);
-        Ok(answers.map(|((prepared, written), row)| self.answer(prepared, written, tokens, &row, seconds, config)).collect())
+        Ok(answers
+            .map(|((prepared, written), row)| self.answer(prepared, written, tokens, &row, seconds, config))
+            .collect())
     }
 
     fn answer(
@@ -270,8 +273,7 @@ impl Janus {
         let p_vulnerable = tokens.probability(logits);
         let generated = written.as_ref().map_or(0, |written| written.n_tokens) + tokens.lead.len() + 1;
         let analysis = written.map(|written| written.text.trim().to_owned());
-        let label =
-            if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
+        let label = if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
         let verdict = Verdict {
             label,
             p_vulnerable,
@@ -317,11 +319,9 @@ impl VerdictTokens {
         let one = tokenizer.encode_text(&format!("{lead} 1"))?;
         let shared = zero.iter().zip(one.iter()).take_while(|(zero, one)| zero == one).count();
         match (zero.get(shared), one.get(shared)) {
-            (Some(zero_id), Some(one_id)) if shared > 0 => Ok(Self {
-                lead: TokenIds(zero[..shared].to_vec()),
-                zero: *zero_id as usize,
-                one: *one_id as usize,
-            }),
+            (Some(zero_id), Some(one_id)) if shared > 0 => {
+                Ok(Self { lead: TokenIds(zero[..shared].to_vec()), zero: *zero_id as usize, one: *one_id as usize })
+            }
             _ => Err(Error::Tokenizer { reason: "`0` and `1` are not tokens of their own".to_owned() }),
         }
     }

@@ -15,7 +15,12 @@ impl Linear {
     /// # Shapes
     /// - weight: `[d_output, d_input]`
     /// - bias: `[d_output]`
-    pub(crate) fn new(weight: Vec<f32>, bias: Option<Vec<f32>>, [d_output, d_input]: [usize; 2], device: &Device) -> Self {
+    pub(crate) fn new(
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+        [d_output, d_input]: [usize; 2],
+        device: &Device,
+    ) -> Self {
         let weight = Tensor::from_data(TensorData::new(weight, [d_output, d_input]), device);
         let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [1, d_output]), device));
         Self { weight, bias }

@@ -37,7 +37,8 @@ pub fn parity(model: &Path, expected: &Path, device: &Device) -> Result<Vec<Diff
     if batch_size == 0 || seq_len == 0 {
         return Err(bad("`input_ids` is empty".to_owned()));
     }
-    let rows: Vec<_> = ids.chunks_exact(seq_len).map(|row| TokenIds(row.iter().map(|id| *id as u32).collect())).collect();
+    let rows: Vec<_> =
+        ids.chunks_exact(seq_len).map(|row| TokenIds(row.iter().map(|id| *id as u32).collect())).collect();
     let states = model.decoder.forward(&TokenBatch::new(&rows), true)?;
     let [_, _, hidden_size] = states.last.dims();
     let logits = model.lm_head.forward(states.last.clone().reshape([batch_size * seq_len, hidden_size]));
@@ -57,7 +58,8 @@ pub fn parity(model: &Path, expected: &Path, device: &Device) -> Result<Vec<Diff
                 return Err(bad(format!("`{name}` has shape {shape:?}, the model gives {:?}", tensor.dims())));
             }
             let largest = read_back(tensor)?.into_iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
-            let largest = largest.fold(0.0, |most, next| if next.is_nan() { f32::INFINITY } else { f32::max(most, next) });
+            let largest =
+                largest.fold(0.0, |most, next| if next.is_nan() { f32::INFINITY } else { f32::max(most, next) });
             Ok(Difference { name, largest })
         })
         .collect()

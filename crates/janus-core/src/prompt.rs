@@ -46,7 +46,8 @@ impl std::str::FromStr for Analysis {
     }
 }
 
-const SYSTEM: &str = "You are a web security analyst. You decide whether a scanner's claim about one HTTP response is true.";
+const SYSTEM: &str =
+    "You are a web security analyst. You decide whether a scanner's claim about one HTTP response is true.";
 
 const HEADERS_GUIDE: &str = "\
 How to decide:

@@ -22,7 +22,10 @@ pub struct TriageSummary {
 impl fmt::Display for TriageSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { true_positive, false_positive, needs_review, failed } = self;
-        write!(f, "{true_positive} true positive, {false_positive} false positive, {needs_review} to review, {failed} failed")
+        write!(
+            f,
+            "{true_positive} true positive, {false_positive} false positive, {needs_review} to review, {failed} failed"
+        )
     }
 }
 

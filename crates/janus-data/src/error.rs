@@ -41,7 +41,9 @@ pub enum Error {
         expected: String,
     },
     /// An earlier run's output does not belong to these findings.
-    #[error("record {record} of the earlier output is {actual:?}, but the finding is {expected:?}: resume with the same input, or write to another file")]
+    #[error(
+        "record {record} of the earlier output is {actual:?}, but the finding is {expected:?}: resume with the same input, or write to another file"
+    )]
     OtherInput {
         /// Counted from 1.
         record: usize,

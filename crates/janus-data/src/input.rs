@@ -51,7 +51,10 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| "expected one of auto, raw, jsonl".into())
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| "expected one of auto, raw, jsonl".into())
     }
 }
 
@@ -142,7 +145,8 @@ mod tests {
     use super::*;
 
     const RAW: &str = "GET / HTTP/1.1\n\n<<<<>>>>\nHTTP/1.1 200 OK\n\nhi\n";
-    const JSON: &str = r#"{"id": "a", "request": "GET / HTTP/1.1\n\n", "response": "HTTP/1.1 200 OK\n\n", "category": "XSS"}"#;
+    const JSON: &str =
+        r#"{"id": "a", "request": "GET / HTTP/1.1\n\n", "response": "HTTP/1.1 200 OK\n\n", "category": "XSS"}"#;
 
     #[test]
     fn a_folder_names_the_category_of_its_raw_files() {
@@ -172,7 +176,8 @@ mod tests {
     fn a_stream_is_json_lines_when_it_begins_with_a_brace() {
         let lines = read_stream(JSON.as_bytes(), Path::new("-"), Format::Auto, None).expect("readable");
         assert_eq!(lines[0].id, "a");
-        let lines = read_stream(RAW.as_bytes(), Path::new("-"), Format::Auto, Some(VulnCategory::Xss)).expect("readable");
+        let lines =
+            read_stream(RAW.as_bytes(), Path::new("-"), Format::Auto, Some(VulnCategory::Xss)).expect("readable");
         assert_eq!(lines.len(), 1);
     }
 }

@@ -133,7 +133,9 @@ fn message(values: (Option<Value>, Option<Value>), names: [&'static str; 2], lin
             actual: "both".to_owned(),
         }),
         (Some(other), None) => Err(wrong(line, names[0], "a string", Some(&other))),
-        (None, other) => Err(wrong(line, if other.is_some() { names[1] } else { names[0] }, "a string", other.as_ref())),
+        (None, other) => {
+            Err(wrong(line, if other.is_some() { names[1] } else { names[0] }, "a string", other.as_ref()))
+        }
     }
 }
 
@@ -146,7 +148,9 @@ fn parse_claim(category: VulnCategory, value: Option<Value>, line: usize) -> Res
             let mut take = |name: &'static str| match fields.remove(name) {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(text)) => Ok(Some(text)),
-                Some(other) => Err(wrong(line, "claim", "strings in `parameter`, `header`, `evidence`, `text`", Some(&other))),
+                Some(other) => {
+                    Err(wrong(line, "claim", "strings in `parameter`, `header`, `evidence`, `text`", Some(&other)))
+                }
             };
             claim.parameter = take("parameter")?;
             claim.header = take("header")?;
@@ -188,7 +192,8 @@ mod tests {
         assert_eq!(finding.claim.parameter.as_deref(), Some("q"));
         assert_eq!(finding.extra["severity"], 3);
         assert_eq!((lines[1].id.as_str(), &lines[1].extra["team"]), ("7", &Value::from("x")));
-        let errors: Vec<_> = lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
+        let errors: Vec<_> =
+            lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
         assert_eq!(errors[0], "line 3: unknown vulnerability category \"SQLI\", expected one of HTTP_HEADERS, XSS");
         assert!(errors[1].starts_with("line 4 is not a finding: expected ident"), "{}", errors[1]);
     }
@@ -205,7 +210,11 @@ mod tests {
     fn resuming_cuts_off_half_a_record_and_refuses_another_input() {
         let mut file = tempfile::tempfile().expect("a temporary file");
         file.write_all(b"{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"c").expect("written");
-        let line = |id: &str| Line { id: id.to_owned(), finding: Err(Error::NoCategory { expected: String::new() }), extra: Map::new() };
+        let line = |id: &str| Line {
+            id: id.to_owned(),
+            finding: Err(Error::NoCategory { expected: String::new() }),
+            extra: Map::new(),
+        };
         let lines = ["a", "b", "c"].map(line);
         assert_eq!(resume(&mut file, &lines).expect("readable"), 2);
         assert_eq!(file.metadata().expect("there").len(), 22);

@@ -118,7 +118,10 @@ mod tests {
             error("GET / HTTP/1.1\nX: <<<<>>>>\n"),
             "part 1, line 2: stray separator `<<<<>>>>`: it shares its line with other text"
         );
-        assert!(error("GET / HTTP/1.1\n<<<<>>>>\nGET / HTTP/1.1").starts_with("part 2, line 3: the response does not begin"));
+        assert!(
+            error("GET / HTTP/1.1\n<<<<>>>>\nGET / HTTP/1.1")
+                .starts_with("part 2, line 3: the response does not begin")
+        );
     }
 
     #[test]

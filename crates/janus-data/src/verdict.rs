@@ -201,13 +201,30 @@ pub enum VerdictOrNull {
 
 /// The fields of an answer, which a finding's own fields of the same name do not replace.
 const OWN_FIELDS: [&str; 13] = [
-    "id", "category", "verdict", "p_vulnerable", "agreement", "analysis", "evidence", "variant", "tokens", "seconds",
-    "audit", "error", "label",
+    "id",
+    "category",
+    "verdict",
+    "p_vulnerable",
+    "agreement",
+    "analysis",
+    "evidence",
+    "variant",
+    "tokens",
+    "seconds",
+    "audit",
+    "error",
+    "label",
 ];
 
 impl VerdictRecord {
     /// The record of a finding that was answered.
-    pub fn answered(id: String, category: VulnCategory, verdict: Verdict, audit: Audit, extra: Map<String, Value>) -> Self {
+    pub fn answered(
+        id: String,
+        category: VulnCategory,
+        verdict: Verdict,
+        audit: Audit,
+        extra: Map<String, Value>,
+    ) -> Self {
         Self {
             id,
             category: Some(category),

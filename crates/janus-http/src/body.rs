@@ -54,7 +54,9 @@ pub(crate) fn decode(message: &Message) -> DecodedBody<'_> {
 fn names(message: &Message, header: &str) -> Vec<String> {
     message
         .header(header)
-        .map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect())
+        .map(|value| {
+            value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+        })
         .unwrap_or_default()
 }
 

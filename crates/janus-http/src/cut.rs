@@ -24,11 +24,30 @@ const VALUES: usize = 64;
 
 /// Headers that decide a finding, kept before others.
 const WEIGHTY: [&str; 24] = [
-    "content-type", "content-security-policy", "content-security-policy-report-only", "strict-transport-security",
-    "x-frame-options", "x-content-type-options", "x-xss-protection", "referrer-policy", "permissions-policy",
-    "cross-origin-opener-policy", "cross-origin-embedder-policy", "cross-origin-resource-policy",
-    "access-control-allow-origin", "access-control-allow-credentials", "set-cookie", "location", "cache-control",
-    "content-disposition", "server", "x-powered-by", "host", "origin", "cookie", "referer",
+    "content-type",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "strict-transport-security",
+    "x-frame-options",
+    "x-content-type-options",
+    "x-xss-protection",
+    "referrer-policy",
+    "permissions-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-resource-policy",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "set-cookie",
+    "location",
+    "cache-control",
+    "content-disposition",
+    "server",
+    "x-powered-by",
+    "host",
+    "origin",
+    "cookie",
+    "referer",
 ];
 
 /// A pair as the model sees it.
@@ -90,7 +109,8 @@ fn cut_message(message: &Message, text: &str, budget: usize, claim: &Claim, valu
     let mut kept = Kept { text, ranges: Vec::new(), left: budget };
     // The head's bytes are its text unless it was decoded from Windows-1252; spans are found again by line.
     let lines = head_lines(text, message.headers().len());
-    let name = |line: &Range<usize>| text[line.clone()].split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let name =
+        |line: &Range<usize>| text[line.clone()].split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
     let short = |line: &Range<usize>| line.start..line.end.min(line.start + LINE);
     if let Some(first) = lines.first() {
         kept.add(short(first));

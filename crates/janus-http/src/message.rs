@@ -285,10 +285,7 @@ mod tests {
             error.to_string(),
             "the response does not begin with a status line (HTTP/VERSION STATUS REASON), but with \"GET / HTTP/1.1\""
         );
-        assert_eq!(
-            Message::parse_request(b" \r\n".to_vec()).expect_err("empty").to_string(),
-            "the request is empty"
-        );
+        assert_eq!(Message::parse_request(b" \r\n".to_vec()).expect_err("empty").to_string(), "the request is empty");
     }
 
     #[test]

@@ -15,7 +15,10 @@ impl HttpPair {
     /// # Errors
     /// When a message is empty or does not begin with a start line of its kind. Everything else is taken as captured.
     pub fn parse(request: impl Into<Vec<u8>>, response: impl Into<Vec<u8>>) -> Result<Self> {
-        Ok(Self { request: Message::parse_request(request.into())?, response: Message::parse_response(response.into())? })
+        Ok(Self {
+            request: Message::parse_request(request.into())?,
+            response: Message::parse_response(response.into())?,
+        })
     }
 
     /// The request.

@@ -14,7 +14,11 @@ use crate::{Error, HubConfig, Progress, Result, locked, sha256};
 
 /// Files of a repository that make a model, beside its weights.
 const DESCRIPTIONS: [&str; 6] = [
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
     "model.safetensors.index.json",
 ];
 
@@ -97,12 +101,7 @@ fn model_below(folder: &Path) -> Option<PathBuf> {
     files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "gguf"))
 }
 
-fn fetch(
-    repository: &Repository,
-    config: &HubConfig,
-    folder: &Path,
-    progress: &mut dyn Progress,
-) -> Result<PathBuf> {
+fn fetch(repository: &Repository, config: &HubConfig, folder: &Path, progress: &mut dyn Progress) -> Result<PathBuf> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Error::Fetch {
         name: repository.id.clone(),
         tried: vec![format!("{} ({what}): {error}", config.hf_endpoint)],
@@ -147,7 +146,8 @@ fn wanted(repository: &Repository, names: &[String]) -> std::result::Result<Vec<
         return names.contains(file).then(|| vec![file.clone()]).ok_or_else(|| format!("there is no {file}"));
     }
     let plain = |name: &&String| !name.contains('/') && !name.contains('\\') && !name.starts_with('.');
-    let weights: Vec<String> = names.iter().filter(plain).filter(|name| name.ends_with(".safetensors")).cloned().collect();
+    let weights: Vec<String> =
+        names.iter().filter(plain).filter(|name| name.ends_with(".safetensors")).cloned().collect();
     if !weights.is_empty() && names.iter().any(|name| name == "config.json") {
         let described = names.iter().filter(|name| DESCRIPTIONS.contains(&name.as_str())).cloned();
         return Ok(described.chain(weights).collect());
@@ -217,7 +217,9 @@ mod tests {
         assert_eq!((parsed.id.as_str(), parsed.revision.as_str(), parsed.file), ("owner/name", "abc123", None));
         let file = Repository::parse("owner/name/model-q4.gguf").and_then(|parsed| parsed.file);
         assert_eq!(file.as_deref(), Some("model-q4.gguf"));
-        for wrong in ["name", "../name", "owner/..", "owner/name/../../x.gguf", "/abs/path", "owner/name/config.json", "a b/c"] {
+        for wrong in
+            ["name", "../name", "owner/..", "owner/name/../../x.gguf", "/abs/path", "owner/name/config.json", "a b/c"]
+        {
             assert_eq!(Repository::parse(wrong), None, "{wrong}");
         }
     }
@@ -226,7 +228,8 @@ mod tests {
     fn safetensors_come_before_gguf_and_several_gguf_files_need_a_name() {
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let repository = Repository::parse("o/n").expect("valid");
-        let all = wanted(&repository, &names(&["config.json", "a.safetensors", "b.gguf", "x/c.safetensors", "README.md"]));
+        let all =
+            wanted(&repository, &names(&["config.json", "a.safetensors", "b.gguf", "x/c.safetensors", "README.md"]));
         assert_eq!(all, Ok(names(&["config.json", "a.safetensors"])));
         assert!(wanted(&repository, &names(&["a.gguf", "b.gguf"])).is_err_and(|error| error.contains("name one")));
     }

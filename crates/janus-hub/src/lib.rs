@@ -57,9 +57,8 @@ impl HubConfig {
     pub fn from_env() -> Self {
         let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = || folder("HOME").or_else(|| folder("USERPROFILE")).unwrap_or_else(env::temp_dir);
-        let cache = folder("JANUS_CACHE").unwrap_or_else(|| {
-            folder("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache")).join("janus")
-        });
+        let cache = folder("JANUS_CACHE")
+            .unwrap_or_else(|| folder("XDG_CACHE_HOME").unwrap_or_else(|| home().join(".cache")).join("janus"));
         let endpoint = env::var("HF_ENDPOINT").ok().filter(|value| !value.is_empty());
         Self {
             cache,

@@ -256,7 +256,10 @@ mod tests {
 
     #[test]
     fn the_index_is_read_out_of_a_pip_configuration() {
-        assert_eq!(index_in("[global]\ntimeout = 9\nindex_url = https://a.example/simple\n"), Some("https://a.example/simple".to_owned()));
+        assert_eq!(
+            index_in("[global]\ntimeout = 9\nindex_url = https://a.example/simple\n"),
+            Some("https://a.example/simple".to_owned())
+        );
         assert_eq!(index_in("[global]\nextra-index-url = https://b.example\n"), None);
     }
 }

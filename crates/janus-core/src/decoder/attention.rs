@@ -37,7 +37,12 @@ pub(crate) struct CacheSlot<'a> {
 }
 
 impl Attention {
-    pub(crate) fn load(config: &ModelConfig, name: &str, source: &mut dyn WeightSource, device: &Device) -> Result<Self> {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        name: &str,
+        source: &mut dyn WeightSource,
+        device: &Device,
+    ) -> Result<Self> {
         let q_width = config.num_attention_heads * config.head_dim;
         let kv_width = config.num_key_value_heads * config.head_dim;
         let hidden_size = config.hidden_size;
@@ -105,7 +110,8 @@ impl Attention {
             Some(rotation) => rotation.forward(heads),
             None => heads,
         };
-        let query = rotate(heads(self.q_proj.forward(rows.clone()), self.num_attention_heads, &self.q_norm)) * self.scale;
+        let query =
+            rotate(heads(self.q_proj.forward(rows.clone()), self.num_attention_heads, &self.q_norm)) * self.scale;
         let key = rotate(heads(self.k_proj.forward(rows.clone()), kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
         let value = heads(self.v_proj.forward(rows), kv_heads, &None).permute([0, 2, 1, 3]);
         // Query heads that share a key head are taken together, so keys are never repeated.
@@ -124,10 +130,12 @@ impl Attention {
             .map(|tile| {
                 let [key, value] = source.read(layer, tile.keys.clone());
                 let n_queries = tile.queries.len();
-                let query = query
-                    .clone()
-                    .slice(s![.., .., .., tile.queries.clone(), ..])
-                    .reshape([batch_size, kv_heads, group * n_queries, head_dim]);
+                let query = query.clone().slice(s![.., .., .., tile.queries.clone(), ..]).reshape([
+                    batch_size,
+                    kv_heads,
+                    group * n_queries,
+                    head_dim,
+                ]);
                 let mut scores = query.matmul(key.swap_dims(2, 3));
                 if let Some(cap) = self.softcap {
                     scores = (scores / cap).tanh() * cap;

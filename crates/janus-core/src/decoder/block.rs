@@ -28,7 +28,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn load(config: &ModelConfig, name: &str, source: &mut dyn WeightSource, device: &Device) -> Result<Self> {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        name: &str,
+        source: &mut dyn WeightSource,
+        device: &Device,
+    ) -> Result<Self> {
         let self_attn = Attention::load(config, &format!("{name}.self_attn"), source, device)?;
         let mlp = Mlp::load(config, &format!("{name}.mlp"), source, device)?;
         // The checkpoint's names in the order: before attention, after it, before the MLP, after it.
@@ -67,7 +72,8 @@ impl Block {
         layer: usize,
         slot: Option<&mut CacheSlot<'_>>,
     ) -> Tensor<3> {
-        let attended = self.self_attn.forward(norm(&self.before_attention, input.clone()), rotation, tiles, layer, slot);
+        let attended =
+            self.self_attn.forward(norm(&self.before_attention, input.clone()), rotation, tiles, layer, slot);
         let middle = self.add(input, norm(&self.after_attention, attended));
         let [batch_size, seq_len, hidden_size] = middle.dims();
         let rows = norm(&self.before_mlp, middle.clone()).reshape([batch_size * seq_len, hidden_size]);

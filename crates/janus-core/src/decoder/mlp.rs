@@ -19,7 +19,12 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    pub(crate) fn load(config: &ModelConfig, name: &str, source: &mut dyn WeightSource, device: &Device) -> Result<Self> {
+    pub(crate) fn load(
+        config: &ModelConfig,
+        name: &str,
+        source: &mut dyn WeightSource,
+        device: &Device,
+    ) -> Result<Self> {
         let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
         let mut linear = |part: &str, shape: [usize; 2]| -> Result<Linear> {
             let weight = source.take(&format!("{name}.{part}.weight"), &shape)?;

@@ -12,6 +12,7 @@ use std::{collections::HashMap, ops::Range};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+pub use self::kv_cache::KvCache;
 use self::{
     attention::CacheSlot,
     block::Block,
@@ -19,7 +20,6 @@ use self::{
     norm::NormLayer,
     rope::{Rope, Rotation},
 };
-pub use self::kv_cache::KvCache;
 use crate::{
     Error, Result,
     config::{AttentionSpan, ModelConfig},
@@ -126,7 +126,8 @@ impl Decoder {
                 return Err(Error::ContextLength { needed, limit: cache.capacity() });
             }
         }
-        let states = self.pass(batch, &starts, false, Some(CacheSlot { cache, rows: rows.clone(), starts: &starts }))?;
+        let states =
+            self.pass(batch, &starts, false, Some(CacheSlot { cache, rows: rows.clone(), starts: &starts }))?;
         for (index, row) in rows.enumerate() {
             cache.set_length(row, starts[index] + batch.lengths[index]);
         }

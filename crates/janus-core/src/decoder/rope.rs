@@ -87,9 +87,8 @@ impl Rope {
                 self.inverse_frequencies.iter().map(move |frequency| frequency * position as f32)
             })
         };
-        let table = |values: Vec<f32>| {
-            Tensor::from_data(TensorData::new(values, [starts.len(), seq_len, 1, half]), device)
-        };
+        let table =
+            |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [starts.len(), seq_len, 1, half]), device);
         Rotation {
             cos: table(angles().map(|angle| angle.cos() * self.attention_factor).collect()),
             sin: table(angles().map(|angle| angle.sin() * self.attention_factor).collect()),

@@ -95,13 +95,8 @@ const PLAIN: Family = Family {
     interleaved_in_gguf: false,
 };
 
-const UNIT_OFFSET: Family = Family {
-    norm: Norm::RmsUnitOffset,
-    activation: Activation::GeluTanh,
-    tied: true,
-    scaled_embedding: true,
-    ..PLAIN
-};
+const UNIT_OFFSET: Family =
+    Family { norm: Norm::RmsUnitOffset, activation: Activation::GeluTanh, tied: true, scaled_embedding: true, ..PLAIN };
 
 impl Family {
     /// The family of this `model_type`.

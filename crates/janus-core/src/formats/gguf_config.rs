@@ -14,8 +14,13 @@ use crate::{
 
 /// Keys of an architecture that change nothing this decoder computes.
 const HARMLESS: [&str; 7] = [
-    "attention.value_length", "rope.scaling.finetuned", "rope.scaling.orig_ctx_len", "tensor_data_layout",
-    "use_parallel_residual", "rope.scaling.yarn_log_multiplier", "attention.causal",
+    "attention.value_length",
+    "rope.scaling.finetuned",
+    "rope.scaling.orig_ctx_len",
+    "tensor_data_layout",
+    "use_parallel_residual",
+    "rope.scaling.yarn_log_multiplier",
+    "attention.causal",
 ];
 
 /// What a file says of its architecture.
@@ -31,7 +36,17 @@ pub(super) fn parse(gguf: &mut Gguf) -> Result<(ModelConfig, Family)> {
     let model_type = if architecture == "gemma3" { "gemma3_text" } else { &architecture };
     // Not every family that config.json can name has been checked against llama.cpp's converter.
     let known = [
-        "llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "granite", "olmo2", "smollm3", "starcoder2",
+        "llama",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "phi3",
+        "granite",
+        "olmo2",
+        "smollm3",
+        "starcoder2",
     ];
     let family = Family::of(model_type).filter(|_| known.contains(&model_type)).ok_or_else(|| {
         let reason = Family::refusal(model_type).to_owned();

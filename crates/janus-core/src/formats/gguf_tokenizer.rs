@@ -15,7 +15,8 @@ const USER_DEFINED: f64 = 4.0;
 /// How llama.cpp splits text before byte-pair merges, by the value of `tokenizer.ggml.pre` (llama-vocab.cpp).
 const GPT2_SPLIT: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const CL100K_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_SPLIT: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub(super) struct GgufTokenizer {
     pub(super) json: Value,
@@ -24,9 +25,8 @@ pub(super) struct GgufTokenizer {
 }
 
 pub(super) fn read(gguf: &Gguf) -> Result<GgufTokenizer> {
-    let tokens = gguf
-        .texts("tokenizer.ggml.tokens")
-        .ok_or_else(|| bad_tokenizer(gguf, "`tokenizer.ggml.tokens` is missing"))?;
+    let tokens =
+        gguf.texts("tokenizer.ggml.tokens").ok_or_else(|| bad_tokenizer(gguf, "`tokenizer.ggml.tokens` is missing"))?;
     let kinds = gguf.numbers("tokenizer.ggml.token_type").unwrap_or(&[]);
     if !kinds.is_empty() && kinds.len() != tokens.len() {
         return Err(bad_tokenizer(gguf, format!("{} token types for {} tokens", kinds.len(), tokens.len())));
@@ -48,11 +48,17 @@ pub(super) fn read(gguf: &Gguf) -> Result<GgufTokenizer> {
         other => return Err(bad_tokenizer(gguf, format!("`tokenizer.ggml.model` {other:?} is not read"))),
     };
     json["added_tokens"] = Value::Array(added);
-    let id = |name: &str| gguf.number(&format!("tokenizer.ggml.{name}_token_id")).and_then(|id| usize::try_from(id).ok());
+    let id =
+        |name: &str| gguf.number(&format!("tokenizer.ggml.{name}_token_id")).and_then(|id| usize::try_from(id).ok());
     let text = |name: &str| id(name).and_then(|id| tokens.get(id)).cloned();
     let stop_ids = ["eos", "eot", "eom"].iter().filter_map(|name| id(name)).filter(|id| *id < tokens.len());
     Ok(GgufTokenizer {
-        special_tokens: SpecialTokens { bos: text("bos"), eos: text("eos"), pad: text("padding"), unk: text("unknown") },
+        special_tokens: SpecialTokens {
+            bos: text("bos"),
+            eos: text("eos"),
+            pad: text("padding"),
+            unk: text("unknown"),
+        },
         stop_ids: stop_ids.map(|id| id as u32).collect(),
         json,
     })
@@ -71,9 +77,8 @@ fn vocabulary(gguf: &Gguf, tokens: &[String]) -> Result<serde_json::Map<String, 
 
 /// Byte-level byte-pair encoding.
 fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
-    let merges = gguf
-        .texts("tokenizer.ggml.merges")
-        .ok_or_else(|| bad_tokenizer(gguf, "`tokenizer.ggml.merges` is missing"))?;
+    let merges =
+        gguf.texts("tokenizer.ggml.merges").ok_or_else(|| bad_tokenizer(gguf, "`tokenizer.ggml.merges` is missing"))?;
     let merges: Vec<Value> = merges
         .iter()
         .map(|merge| match merge.split_once(' ') {
@@ -81,9 +86,7 @@ fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
             None => Err(bad_tokenizer(gguf, format!("merge {merge:?} is not two tokens"))),
         })
         .collect::<Result<_>>()?;
-    let split = |pattern: &str| {
-        json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
-    };
+    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let digits = json!({"type": "Digits", "individual_digits": true});
     let pre = gguf.text("tokenizer.ggml.pre").unwrap_or("nothing");
@@ -129,8 +132,7 @@ fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
         }
     }
     merges.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]).then(a.cmp(b)));
-    let merges: Vec<Value> =
-        merges.into_iter().map(|(_, left, right)| json!([tokens[left], tokens[right]])).collect();
+    let merges: Vec<Value> = merges.into_iter().map(|(_, left, right)| json!([tokens[left], tokens[right]])).collect();
     let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let prepend = json!({"type": "Prepend", "prepend": "▁"});
     let prefixed = gguf.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);

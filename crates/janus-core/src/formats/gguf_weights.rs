@@ -3,11 +3,7 @@
 use std::{collections::HashSet, path::Path};
 
 use super::{
-    Checkpoint, WeightSource, bad_file,
-    family::Family,
-    gguf::Gguf,
-    gguf_config, gguf_tokenizer,
-    hf_folder::check_shape,
+    Checkpoint, WeightSource, bad_file, family::Family, gguf::Gguf, gguf_config, gguf_tokenizer, hf_folder::check_shape,
 };
 use crate::{
     Error, Result,

@@ -13,11 +13,36 @@ use crate::{
 
 /// Fields that change nothing a frozen model computes.
 const HARMLESS: [&str; 30] = [
-    "architectures", "attention_dropout", "attn_implementation", "auto_map", "cache_implementation", "dtype",
-    "embd_pdrop", "embedding_dropout", "fim", "hidden_dropout", "id2label", "initializer_range", "is_llama_config",
-    "keys_to_ignore_at_inference", "label2id", "max_window_layers", "model_type", "name_or_path", "pretraining_tp",
-    "problem_type", "resid_pdrop", "residual_dropout", "return_dict", "torch_dtype", "transformers.js_config",
-    "transformers_version", "unsloth_fixed", "unsloth_version", "use_cache", "use_return_dict",
+    "architectures",
+    "attention_dropout",
+    "attn_implementation",
+    "auto_map",
+    "cache_implementation",
+    "dtype",
+    "embd_pdrop",
+    "embedding_dropout",
+    "fim",
+    "hidden_dropout",
+    "id2label",
+    "initializer_range",
+    "is_llama_config",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "max_window_layers",
+    "model_type",
+    "name_or_path",
+    "pretraining_tp",
+    "problem_type",
+    "resid_pdrop",
+    "residual_dropout",
+    "return_dict",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+    "use_return_dict",
 ];
 
 /// Reads a parsed config.json.
@@ -125,7 +150,9 @@ fn read_activation(fields: &mut Fields, family: &Family) -> Result<crate::config
     let gated_gelu = family.scaled_embedding;
     match names.into_iter().flatten().next() {
         Some(name) if gated_gelu && name == "gelu" => Ok(family.activation),
-        Some(name) => activation(&name).ok_or_else(|| fields.unsupported(format!("activation {name:?} is not computed"))),
+        Some(name) => {
+            activation(&name).ok_or_else(|| fields.unsupported(format!("activation {name:?} is not computed")))
+        }
         None => Ok(family.activation),
     }
 }
@@ -286,9 +313,8 @@ fn read_rope(
     let max = rotary.max_position_embeddings as f64;
     let original = fields.number("original_max_position_embeddings")?.or(original);
     let mut limit = usize::MAX;
-    let required = |fields: &mut Fields, name: &str| {
-        fields.number(name)?.ok_or_else(|| field_error(name, "a number", "nothing"))
-    };
+    let required =
+        |fields: &mut Fields, name: &str| fields.number(name)?.ok_or_else(|| field_error(name, "a number", "nothing"));
     let scaling = match kind.as_deref() {
         None | Some("default") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear { factor: required(&mut fields, "factor")? },
@@ -304,7 +330,8 @@ fn read_rope(
             let factor = fields.number("factor")?.unwrap_or(max / original);
             let by_length = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
             let attention_factor = fields.number("attention_factor")?.unwrap_or(by_length);
-            let factors = fields.numbers("short_factor")?.ok_or_else(|| field_error("short_factor", "a list", "nothing"))?;
+            let factors =
+                fields.numbers("short_factor")?.ok_or_else(|| field_error("short_factor", "a list", "nothing"))?;
             fields.take("long_factor");
             // Beyond the original length other factors hold for all tokens at once; such prompts are refused.
             limit = original as usize;

@@ -119,7 +119,8 @@ impl FolderSource {
         let mut names: Vec<&str> = Vec::new();
         for (tensor, file) in weight_map {
             let plain = file.as_str().filter(|name| Path::new(name).file_name().is_some_and(|last| last == *name));
-            let name = plain.ok_or_else(|| bad_file(&index_path, format!("tensor `{tensor}`: {file} is no file name")))?;
+            let name =
+                plain.ok_or_else(|| bad_file(&index_path, format!("tensor `{tensor}`: {file} is no file name")))?;
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -18,8 +18,8 @@ mod tiny;
 
 use std::path::Path;
 
-pub(crate) use self::{quantized::dequantize, safetensors::SafetensorsFile};
 pub use self::tiny::write_tiny_model;
+pub(crate) use self::{quantized::dequantize, safetensors::SafetensorsFile};
 use crate::{Error, Result, config::ModelConfig};
 
 /// Reads the tensors of a model one at a time, in float32.

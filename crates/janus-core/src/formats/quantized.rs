@@ -133,10 +133,7 @@ fn k_block(block: &[u8], low: &[u8], high: Option<&[u8]>, out: &mut Vec<f32>) {
         let (sub_scale, sub_minimum) = if sub < 4 {
             (packed[sub] & 63, packed[sub + 4] & 63)
         } else {
-            (
-                packed[sub + 4] & 0x0f | (packed[sub - 4] >> 6) << 4,
-                packed[sub + 4] >> 4 | (packed[sub] >> 6) << 4,
-            )
+            (packed[sub + 4] & 0x0f | (packed[sub - 4] >> 6) << 4, packed[sub + 4] >> 4 | (packed[sub] >> 6) << 4)
         };
         let (factor, offset) = (scale * f32::from(sub_scale), minimum * f32::from(sub_minimum));
         let bytes = &low[sub / 2 * 32..][..32];
@@ -171,7 +168,14 @@ mod tests {
 
     /// Every type that is read, with its number in a GGUF file.
     const TYPES: [(&str, u32); 9] = [
-        ("BF16", 30), ("Q8_0", 8), ("Q4_0", 2), ("Q4_1", 3), ("Q5_0", 6), ("Q5_1", 7), ("Q4_K", 12), ("Q5_K", 13),
+        ("BF16", 30),
+        ("Q8_0", 8),
+        ("Q4_0", 2),
+        ("Q4_1", 3),
+        ("Q5_0", 6),
+        ("Q5_1", 7),
+        ("Q4_K", 12),
+        ("Q5_K", 13),
         ("Q6_K", 14),
     ];
 
@@ -190,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_type_that_is_not_read_is_refused_by_name() {
-        for (number, name) in [(9, "Q8_1"), (10, "Q2_K"), (11, "Q3_K"), (20, "IQ4_NL"), (23, "IQ4_XS"), (99, "number 99")] {
+        for (number, name) in
+            [(9, "Q8_1"), (10, "Q2_K"), (11, "Q3_K"), (20, "IQ4_NL"), (23, "IQ4_XS"), (99, "number 99")]
+        {
             assert_eq!(StoredType::from_gguf(number), Err(name.to_owned()));
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
+use ::safetensors::{Dtype, tensor::TensorView};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ::safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};

@@ -75,7 +75,11 @@ impl<'a> Session<'a> {
         let config = model.decoder.config();
         let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         if prompts.iter().any(|prompt| prompt.is_empty()) {
-            return Err(Error::Setting { setting: "prompt", expected: "at least one token", actual: "none".to_owned() });
+            return Err(Error::Setting {
+                setting: "prompt",
+                expected: "at least one token",
+                actual: "none".to_owned(),
+            });
         }
         if longest + reserve > config.max_position_embeddings {
             let (needed, limit) = (longest + reserve, config.max_position_embeddings);

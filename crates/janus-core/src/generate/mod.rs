@@ -4,5 +4,5 @@ mod batch;
 mod sampler;
 
 pub use batch::{FinishReason, GenerateConfig, Generated, Session};
-pub use sampler::Sampling;
 pub(crate) use sampler::Sampler;
+pub use sampler::Sampling;

@@ -76,8 +76,11 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return most_likely(&logits);
         }
-        let mut candidates: Vec<(u32, f64)> =
-            logits.iter().enumerate().map(|(id, logit)| (id as u32, f64::from(*logit) / sampling.temperature)).collect();
+        let mut candidates: Vec<(u32, f64)> = logits
+            .iter()
+            .enumerate()
+            .map(|(id, logit)| (id as u32, f64::from(*logit) / sampling.temperature))
+            .collect();
         // Ties are broken by id, so that the order does not depend on the sort.
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if sampling.top_k > 0 {
