@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_core::{Analysis, AssessConfig, Sampling, Variant, VerdictLabel, VulnCategory};
+use janus_core::{Analysis, AssessConfig, Sampling, Variant, VulnCategory};
 use janus_data::{input, input::Format};
 use janus_examples::{Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, run};
 
@@ -26,7 +26,7 @@ struct Args {
     #[arg(long, default_value_t)]
     analysis: Analysis,
     /// The most tokens of an analysis
-    #[arg(long, default_value_t = 160)]
+    #[arg(long, default_value_t = 128)]
     max_tokens: usize,
     /// 0 takes the most likely token
     #[arg(long, default_value_t = 0.0)]
@@ -73,10 +73,8 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
         writer.write(&record)
     });
     count.finish_and_clear();
-    // What was answered before an error is shown too.
-    writer.finish()?;
+    writer.finish()?; // What was answered before an error is shown too.
     let summary = result?;
     eprintln!("{summary}");
-    let failed = args.fail_on.as_deref() == Some(VerdictLabel::TruePositive.name()) && summary.true_positive > 0;
-    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(ExitCode::from(u8::from(args.fail_on.is_some() && summary.true_positive > 0)))
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use janus_core::{
-    FinishReason, GenerateConfig, Janus, JanusConfig, LanguageModel, Message, Role, Sampling, Session, TokenBatch,
-    TokenIds,
+    AssessConfig, FinishReason, GenerateConfig, Janus, JanusConfig, LanguageModel, Message, Role, Sampling, Session,
+    TokenBatch, TokenIds,
 };
+use janus_http::{Claim, HttpPair, PAIR_BUDGET, VulnCategory};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -127,4 +128,41 @@ fn text_of_a_pair_never_becomes_a_control_token() {
         ids.iter().filter(|id| control.contains(id)).count()
     };
     assert_eq!(count(forged), count("plain"));
+}
+
+/// Oversized responses of different texture.
+fn oversized() -> Vec<(&'static str, String)> {
+    let card = "<div class=\"product-card\" data-id=\"10482\"><a href=\"/item/10482?ref=list\"><img src=\"/img/10482_s.jpg\" alt=\"Blue kettle\">\
+                </a><span class=\"price\">24,90 &euro;</span></div>\n";
+    let script = "!function(e,t){for(var n=0;n<t.length;n++)e[t[n].k]=t[n].v||null}(window.__APP__={},[{k:\"csrf\",v:\"9f8a77\"}]);";
+    let prose = "We deliver within three working days. Returns are free for thirty days, and our staff answers from nine to five. ";
+    let headers = "HTTP/1.1 200 OK\r\nServer: nginx/1.24.0\r\nContent-Type: text/html; charset=utf-8\r\nSet-Cookie: sid=8f14e45fceea167a; \
+                   Path=/; HttpOnly; Secure\r\nContent-Security-Policy: default-src 'self'; script-src 'self' https://cdn.shop.example\r\n\
+                   Strict-Transport-Security: max-age=31536000\r\nX-Request-Id: 0b6d1c1e-9a44-4b8e-8a35-3a4d3b0f7f11\r\n\r\n";
+    let value = "\"><img src=x onerror=alert(document.domain)>";
+    [("cards", card), ("script", script), ("prose", prose)]
+        .map(|(name, piece)| (name, format!("{headers}{}{value}{}", piece.repeat(40), piece.repeat(40))))
+        .into()
+}
+
+#[test]
+fn an_engineered_prompt_with_its_analysis_fits_768_tokens() {
+    let Some(base) = base() else { return };
+    let janus = Janus::load(&base, &JanusConfig::default()).expect("the base model loads");
+    let request = "GET /search?q=%22%3E%3Cimg+src%3Dx+onerror%3Dalert%28document.domain%29%3E&page=2&sort=price HTTP/1.1\r\nHost: shop.example\r\n\
+                   User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\nCookie: sid=8f14e45fceea167a\r\n\
+                   Accept: text/html,application/xhtml+xml,application/xml;q=0.9\r\nAccept-Language: en-GB,en;q=0.7\r\n\r\n";
+    let words = "Cross Site Scripting (Reflected): Cross-site Scripting (XSS) is an attack technique that involves echoing \
+                 attacker-supplied code into a user's browser instance.";
+    let config = AssessConfig::default();
+    for (name, response) in oversized() {
+        let pair = HttpPair::parse(request, response).expect("valid");
+        for category in VulnCategory::ALL {
+            let claim = Claim::new(category).with_parameter("q").with_text(words);
+            let prompt = janus.prompt(&pair, &claim, &config).expect("encodes").len();
+            let total = prompt + config.max_tokens + 8;
+            println!("{name} {category}: {prompt} tokens of prompt, {total} with the analysis");
+            assert!(total <= 768, "{name} {category}: {total} tokens with a budget of {PAIR_BUDGET} bytes");
+        }
+    }
 }

@@ -47,7 +47,7 @@ impl Default for AssessConfig {
         Self {
             variant: Variant::PeSc,
             analysis: Analysis::Full,
-            max_tokens: 160,
+            max_tokens: 128,
             sampling: Sampling::default(),
             seed: 0,
             batch_size: 8,

@@ -46,23 +46,16 @@ impl std::str::FromStr for Analysis {
     }
 }
 
-const SYSTEM: &str =
-    "You are a web security analyst. You decide whether a scanner's claim about one HTTP response is true.";
+const SYSTEM: &str = "You are a web security analyst. You check a scanner's claim about one HTTP response.";
 
 const HEADERS_GUIDE: &str = "\
-How to decide:
-- Look for the header in the response itself. Present and effective: the claim is false.
-- A header can be present and useless: max-age=0, an empty or report-only policy, an unknown or doubled value.
-- A weakness can be covered by another header (frame-ancestors for X-Frame-Options), or not matter for this response.
+Is the header in the response, and does it work? Then the claim is false. A header can be useless: max-age=0, \
+report-only, an unknown value. Another header can cover it, or it may not matter for this response.
 ";
 
 const XSS_GUIDE: &str = "\
-How to decide:
-- Find where the request's value returns in the response. Not there: the claim is false.
-- It is real only if the value runs as script in its place: < and > unescaped in HTML text, a quote that closes its \
-attribute or string, a javascript: URL.
-- Encoded characters, a textarea, a comment, JSON with its own content type, or a policy that blocks inline script \
-make it false.
+Where does the request's value return? Real only if it runs as script there: unescaped < in HTML text, a quote that \
+ends its attribute or string, a javascript: URL. Encoded, in a textarea, a comment or JSON, or blocked by a policy: false.
 ";
 
 /// The conversation that asks for one verdict.
@@ -75,12 +68,12 @@ pub(crate) fn messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis
     let form = match analysis {
         Analysis::None => "Answer with one line: \"Verdict: 1\" if the claim is true, \"Verdict: 0\" if it is false.",
         Analysis::Full => {
-            "Write one short paragraph that quotes the response and gives the reason. Then end with the line \
-             \"Verdict: 1\" if the claim is true, \"Verdict: 0\" if it is false."
+            "Write one short paragraph that quotes the response, then the line \"Verdict: 1\" if the claim is true or \
+             \"Verdict: 0\" if it is false."
         }
     };
     let user = format!(
-        "Check a scanner's claim against the HTTP request and response below.\n{guide}{form}\n\n\
+        "{guide}{form}\n\n\
          Request:\n{}\n\nResponse:\n{}\n\nClaim: {}",
         pair.request.trim(),
         pair.response.trim(),
@@ -111,7 +104,7 @@ fn claim_text(claim: &Claim) -> String {
 /// The beginning of a scanner's text: descriptions can be pages long.
 fn clipped(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(240) {
+    match words.char_indices().nth(160) {
         Some((end, _)) => format!("{} ...", &words[..end]),
         None => words,
     }

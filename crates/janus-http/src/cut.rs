@@ -9,14 +9,17 @@ use crate::{Claim, HttpPair, Message};
 /// The most bytes of a pair that a model is shown: request and response together, as text, markers not counted.
 ///
 /// Set so that an engineered prompt with its analysis fits 768 tokens of the default base model.
-pub const PAIR_BUDGET: usize = 1000;
+pub const PAIR_BUDGET: usize = 720;
+
+/// Stands for what was cut. Short, since every gap costs the model tokens.
+const GAP: &str = "[...]";
 
 /// What is kept on each side of an evidence string or of a reflected value, in bytes.
-const SURROUNDINGS: usize = 80;
+const SURROUNDINGS: usize = 60;
 /// How many places of one value are kept.
 const PLACES: usize = 3;
 /// The most bytes of one header line that are kept before everything else has had its turn.
-const LINE: usize = 240;
+const LINE: usize = 160;
 /// Request values shorter than this, in bytes, occur everywhere by chance and are not searched for.
 const SHORTEST_VALUE: usize = 3;
 /// How many request values are searched for.
@@ -67,7 +70,7 @@ pub struct CutPair {
 /// and in each message these are kept in turn, as far as the budget goes: the start line; the header that the claim
 /// names; the claim's evidence and the claimed parameter's value with their surroundings; up to half of what is left
 /// for the headers that decide findings; other request values that return literally or percent-decoded, with their
-/// surroundings; the other headers; the body from its beginning. Each gap is marked with its length. The rule looks at
+/// surroundings; the other headers; the body from its beginning. Each gap is marked `[...]`. The rule looks at
 /// nothing but pair and claim, so training, evaluation and use see the same bytes.
 pub fn cut(pair: &HttpPair, claim: &Claim) -> CutPair {
     let (request, response) = (pair.request().text(), pair.response().text());
@@ -199,10 +202,10 @@ impl Kept<'_> {
         let mut out = String::with_capacity(self.text.len().min(2 * PAIR_BUDGET));
         let mut cut = 0;
         let mut at = 0;
-        for range in self.ranges.iter().cloned().chain([self.text.len()..self.text.len()]) {
+        for range in self.ranges.iter().cloned().chain(std::iter::once(self.text.len()..self.text.len())) {
             if range.start > at {
                 cut += range.start - at;
-                out.push_str(&format!("[... {} bytes cut ...]", range.start - at));
+                out.push_str(GAP);
             }
             out.push_str(&self.text[range.clone()]);
             at = range.end;
@@ -236,7 +239,7 @@ mod tests {
         );
         let claim = Claim::new(VulnCategory::Xss).with_evidence("EVIDENCE").with_header("x-odd");
         let cut = cut(&pair(&response), &claim);
-        for part in ["HTTP/1.1 200 OK", "X-Odd: here", "<b>\">needle</b>", "EVIDENCE", " bytes cut ...]"] {
+        for part in ["HTTP/1.1 200 OK", "X-Odd: here", "<b>\">needle</b>", "EVIDENCE", GAP] {
             assert!(cut.response.contains(part), "{part} is missing in {}", cut.response);
         }
         assert!(cut.response.len() + cut.request.len() < PAIR_BUDGET + 300);

@@ -88,7 +88,7 @@ impl Attention {
         rotation: Option<&Rotation>,
         tiles: &[Tile],
         layer: usize,
-        slot: Option<&mut CacheSlot<'_>>,
+        mut slot: Option<&mut CacheSlot<'_>>,
     ) -> Tensor<3> {
         let [batch_size, seq_len, hidden_size] = input.dims();
         let (kv_heads, head_dim) = (self.num_key_value_heads, self.head_dim);
@@ -118,17 +118,17 @@ impl Attention {
         let query = query.reshape([batch_size, seq_len, kv_heads, group, head_dim]).permute([0, 2, 3, 1, 4]);
 
         let new = [key, value];
-        let source = match slot {
-            Some(slot) => {
-                slot.cache.write(layer, slot.rows.clone(), slot.starts, new);
-                Source::Cache(slot)
-            }
-            None => Source::New(new),
+        if let Some(slot) = slot.as_deref_mut() {
+            slot.cache.write(layer, slot.rows.clone(), slot.starts, new.clone());
+        }
+        let read = |keys: Range<usize>| match slot.as_deref() {
+            Some(slot) => slot.cache.read(layer, slot.rows.clone(), keys),
+            None => new.each_ref().map(|tensor| tensor.clone().slice(s![.., .., keys.clone(), ..])),
         };
         let attended: Vec<Tensor<5>> = tiles
             .iter()
             .map(|tile| {
-                let [key, value] = source.read(layer, tile.keys.clone());
+                let [key, value] = read(tile.keys.clone());
                 let n_queries = tile.queries.len();
                 let query = query.clone().slice(s![.., .., .., tile.queries.clone(), ..]).reshape([
                     batch_size,
@@ -152,20 +152,5 @@ impl Attention {
             .permute([0, 3, 1, 2, 4])
             .reshape([batch_size * seq_len, self.num_attention_heads * head_dim]);
         self.o_proj.forward(attended).reshape([batch_size, seq_len, hidden_size])
-    }
-}
-
-/// Where keys and values come from.
-enum Source<'a, 'b> {
-    Cache(&'a CacheSlot<'b>),
-    New([Tensor<4>; 2]),
-}
-
-impl Source<'_, '_> {
-    fn read(&self, layer: usize, keys: Range<usize>) -> [Tensor<4>; 2] {
-        match self {
-            Self::Cache(slot) => slot.cache.read(layer, slot.rows.clone(), keys),
-            Self::New(tensors) => tensors.each_ref().map(|tensor| tensor.clone().slice(s![.., .., keys.clone(), ..])),
-        }
     }
 }

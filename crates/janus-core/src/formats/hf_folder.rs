@@ -27,10 +27,7 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
     if let Some(map) = read_object_if_there(&folder.join("generation_config.json"))? {
         stop_ids.extend(ids(map.get("eos_token_id")));
     }
-    let tokenizer = match read_object_if_there(&folder.join("tokenizer.json"))? {
-        Some(map) => Some(Value::Object(map)),
-        None => None,
-    };
+    let tokenizer = read_object_if_there(&folder.join("tokenizer.json"))?.map(Value::Object);
     let settings = read_object_if_there(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
     let template_path = folder.join("chat_template.jinja");
     let chat_template = if template_path.exists() {
