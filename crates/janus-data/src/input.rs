@@ -1,6 +1,6 @@
 //! Findings out of files, folders and streams.
 //!
-//! A `.jsonl` file holds one finding a line; any other file holds raw pairs in the form of [`template`](crate::template)
+//! A `.jsonl` file holds one finding a line; any other file holds raw pairs in the form of [`template`]
 //! without claims. A raw pair's category is the one that the user gives, else the one that its folder is named after
 //! (`XSS/`, `HTTP_HEADERS/`).
 
