@@ -2,10 +2,15 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::LazyLock,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use serde_json::Value;
@@ -258,4 +263,121 @@ fn a_stranger_can_embed_the_library() {
     let output = program(env!("CARGO_BIN_EXE_embed"), folder.path()).arg(TINY.path()).output().expect("it starts");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains("(p = 0."), "{}", stdout(&output));
+}
+
+/// A chat server on this machine that gives one answer to all, and counts the requests.
+fn chat_server(answer: &str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let reply = serde_json::json!({
+        "id": "1", "object": "chat.completion", "created": 1, "model": "fake",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+    })
+    .to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let mut reader = BufReader::new(stream.try_clone().expect("cloned"));
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a number");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a whole request");
+            assert!(String::from_utf8_lossy(&body).contains("Verdict"), "the prompt is the engineered one");
+            counter.fetch_add(1, Ordering::Relaxed);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                reply.len()
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(reply.as_bytes()));
+        }
+    });
+    (url, count)
+}
+
+fn labelled(id: usize) -> String {
+    let mut finding: Value = serde_json::from_str(&finding(&format!("s{id}"), &"y".repeat(id * 13))).expect("JSON");
+    finding["is_vulnerable"] = Value::Bool(id.is_multiple_of(2));
+    finding["kind"] = "toy".into();
+    finding.to_string()
+}
+
+fn benchmark(folder: &Path, args: &[&str]) -> Output {
+    let mut command = program(env!("CARGO_BIN_EXE_benchmark"), folder);
+    command.arg("--model").arg(TINY.path()).args(["--set", "set.jsonl", "--analysis", "none", "--offline"]).args(args);
+    command.env_remove("LLM_API_URL").env_remove("LLM_API_KEY").output().expect("the program starts")
+}
+
+#[test]
+fn a_benchmark_stores_every_prediction_and_goes_on_where_it_was_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lines: Vec<String> = (0..10).map(labelled).collect();
+    fs::write(folder.path().join("set.jsonl"), lines.join("\n")).expect("written");
+    let output = benchmark(folder.path(), &["--output", "whole"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for system in [
+        "control: majority",
+        "control: scanner's word",
+        "control: response length",
+        "-SC, no analysis",
+        "-PE-SC, no analysis",
+    ] {
+        assert!(stdout(&output).contains(system), "{system} is missing:\n{}", stdout(&output));
+    }
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("there");
+    assert_eq!(read("whole/tables.md"), stdout(&output));
+    let predictions = read("whole/predictions.jsonl");
+    assert_eq!(predictions.lines().count(), 5 * 10);
+    // A kill in the middle of a line: the rest is done again, and the bytes are those of a whole run.
+    fs::create_dir(folder.path().join("half")).expect("created");
+    fs::write(folder.path().join("half/settings.json"), read("whole/settings.json")).expect("written");
+    fs::write(folder.path().join("half/predictions.jsonl"), &predictions[..predictions.len() / 2]).expect("written");
+    let output = benchmark(folder.path(), &["--output", "half"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(read("half/predictions.jsonl"), predictions);
+    assert_eq!(read("half/tables.md"), read("whole/tables.md"));
+    let output = benchmark(folder.path(), &["--output", "half", "--seed", "7"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("holds results of other settings"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_large_model_behind_a_server_is_one_more_row_paid_for_once_and_within_its_budget() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lines: Vec<String> = (0..6).map(labelled).collect();
+    fs::write(folder.path().join("set.jsonl"), lines.join("\n")).expect("written");
+    let (url, count) = chat_server("It runs.\nVerdict: 1");
+    let args = ["--output", "out", "--variants", "SC", "--general-model", "large", "--llm-api-url", &url];
+    // 120 tokens an answer: the third call finds 240 of 200 tokens spent.
+    let output = benchmark(folder.path(), &[&args[..], &["--budget-tokens", "200"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    assert!(stdout(&output).contains("| large-PE-SC | all | 6 | 4 | 50"), "{}", stdout(&output));
+    // Predictions thrown away: the two answers come from the cache.
+    fs::remove_file(folder.path().join("out/predictions.jsonl")).expect("there");
+    let output = benchmark(folder.path(), &args);
+    assert!(stdout(&output).contains("| large-PE-SC | all | 6 | 0 | 50"), "{}", stdout(&output));
+    assert_eq!(count.load(Ordering::Relaxed), 6);
+    let costs = fs::read_to_string(folder.path().join("out/costs.md")).expect("there");
+    assert!(costs.contains("| large-PE-SC |") && costs.contains("| 100 | 20 |"), "{costs}");
+}
+
+#[test]
+fn a_set_without_labels_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("set.jsonl"), format!("{}\n{}\n", labelled(1), finding("b", "x"))).expect("written");
+    let output = benchmark(folder.path(), &["--output", "out"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("set.jsonl: line 2: field `is_vulnerable`: expected true or false, found nothing"),
+        "{}",
+        stderr(&output)
+    );
 }

@@ -1,5 +1,6 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
+mod evaluation;
 mod output;
 mod progress;
 
@@ -14,6 +15,7 @@ use clap::Parser;
 use janus_core::{DeviceChoice, Janus, JanusConfig};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
+pub use evaluation::{General, GeneralArgs, sets};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
 
@@ -71,6 +73,13 @@ impl DeviceArgs {
 }
 
 impl ModelArgs {
+    /// The model's name in tables: the last part of its path or hub name.
+    pub fn short_name(&self) -> String {
+        let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
+        let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
+        last.strip_suffix(".gguf").unwrap_or(last).to_owned()
+    }
+
     /// Finds or fetches the base model, and loads it.
     ///
     /// # Errors

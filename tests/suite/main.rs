@@ -5,6 +5,8 @@ mod convert;
 mod decoder;
 mod gguf;
 mod hub;
+mod metrics;
+mod split;
 mod tidy;
 
 use std::path::{Path, PathBuf};

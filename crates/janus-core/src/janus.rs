@@ -14,7 +14,7 @@ use crate::{
     evidence, formats,
     generate::{GenerateConfig, Generated, Sampling, Session},
     model::LanguageModel,
-    prompt::{self, Analysis, VERDICT},
+    prompt::{Analysis, VERDICT, prompt_messages},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -156,7 +156,7 @@ impl Janus {
     /// # Errors
     /// When the chat template or the tokenizer fails.
     pub fn prompt(&self, pair: &HttpPair, claim: &Claim, config: &AssessConfig) -> Result<TokenIds> {
-        let messages = prompt::messages(&cut(pair, claim), claim, config.variant, config.analysis);
+        let messages = prompt_messages(&cut(pair, claim), claim, config.variant, config.analysis);
         self.chat.encode(&messages, &self.tokenizer)
     }
 
@@ -208,7 +208,7 @@ impl Janus {
         config: &AssessConfig,
     ) -> Result<Prepared<'f>> {
         let shown = cut(pair, claim);
-        let messages = prompt::messages(&shown, claim, config.variant, config.analysis);
+        let messages = prompt_messages(&shown, claim, config.variant, config.analysis);
         let ids = self.chat.encode(&messages, &self.tokenizer)?;
         let (needed, limit) = (ids.len() + self.reserve(config), self.model.decoder.config().max_position_embeddings);
         if needed > limit {

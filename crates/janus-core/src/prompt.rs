@@ -59,7 +59,7 @@ ends its attribute or string, a javascript: URL. Encoded, in a textarea, a comme
 ";
 
 /// The conversation that asks for one verdict.
-pub(crate) fn messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Vec<Message> {
+pub fn prompt_messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Vec<Message> {
     let guide = match (variant, claim.category) {
         (Variant::PeSc, VulnCategory::HttpHeaders) => HEADERS_GUIDE,
         (Variant::PeSc, VulnCategory::Xss) => XSS_GUIDE,
@@ -80,6 +80,16 @@ pub(crate) fn messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis
         claim_text(claim)
     );
     vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)]
+}
+
+/// The verdict that a text ends with: the last `Verdict: 1` or `Verdict: 0` in it.
+pub fn written_verdict(text: &str) -> Option<bool> {
+    let (_, behind) = text.rsplit_once(VERDICT)?;
+    match behind.trim_start_matches(['*', ' ', '`', '"']).chars().next()? {
+        '1' => Some(true),
+        '0' => Some(false),
+        _ => None,
+    }
 }
 
 /// A claim in words: category, what it points at, the scanner's own text.
@@ -107,5 +117,18 @@ fn clipped(text: &str) -> String {
     match words.char_indices().nth(160) {
         Some((end, _)) => format!("{} ...", &words[..end]),
         None => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written_verdict;
+
+    #[test]
+    fn the_last_verdict_of_a_text_counts() {
+        assert_eq!(written_verdict("Verdict: 1\nOn second thought.\nVerdict: 0"), Some(false));
+        assert_eq!(written_verdict("so **Verdict:** 1"), Some(true));
+        assert_eq!(written_verdict("Verdict: maybe"), None);
+        assert_eq!(written_verdict("1"), None);
     }
 }

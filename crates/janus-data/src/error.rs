@@ -111,6 +111,53 @@ pub enum Error {
         #[source]
         source: janus_http::Error,
     },
+    /// The database failed.
+    #[cfg(feature = "sqlite")]
+    #[error("cannot {operation} {}", path.display())]
+    Store {
+        /// What was attempted.
+        operation: &'static str,
+        /// The database.
+        path: std::path::PathBuf,
+        /// The reason.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A stored row cannot be read.
+    #[error("row {id}")]
+    StoredRow {
+        /// Its number.
+        id: i64,
+        /// The reason.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A stored category that does not exist.
+    #[error("unknown vulnerability category number {number}")]
+    CategoryNumber {
+        /// The number.
+        number: i64,
+    },
+    /// A stored part that does not exist.
+    #[error("{reason}")]
+    PartName {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A stored message that cannot be read.
+    #[error("the pair cannot be read")]
+    Message {
+        /// The reason.
+        #[source]
+        source: janus_http::Error,
+    },
+    /// A stored claim that cannot be read.
+    #[error("the claim cannot be read")]
+    Claim {
+        /// The reason.
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// An error and its sources in one line, as people read them.

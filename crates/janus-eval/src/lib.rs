@@ -1,0 +1,36 @@
+//! The ruler: metrics, intervals, controls and the tables made of them.
+//!
+//! 1. [`benchmark`] asks a system for a [`Prediction`] on every labelled sample; predictions are stored and are the
+//!    only thing that tables are made of.
+//! 2. [`Confusion`] and [`metrics`] turn predictions into numbers; an undefined number is `None` and prints so.
+//! 3. [`interval`] says how sure each number is: Wilson for rates, a bootstrap over lineages for the rest, exact tests
+//!    between two systems.
+//! 4. [`Control`] is what can be reached without a language model.
+//! 5. [`report`] writes tables; the same predictions give the same bytes.
+//!
+//! What this crate deliberately does not do: train, open databases, or touch the network.
+//!
+//! ```
+//! use janus_eval::{Confusion, interval};
+//!
+//! let confusion: Confusion = [(true, true), (true, false), (false, false)].into_iter().collect();
+//! assert_eq!(confusion.recall().value(), Some(0.5));
+//! assert_eq!(confusion.precision().value(), Some(1.0));
+//! let interval = interval::wilson(confusion.precision()).expect("one trial");
+//! assert!(interval.low < 0.3, "one trial proves little");
+//! ```
+
+pub mod benchmark;
+mod confusion;
+mod control;
+mod error;
+pub mod interval;
+pub mod metrics;
+pub mod report;
+mod study;
+
+pub use benchmark::{Cost, Prediction};
+pub use confusion::{Confusion, Rate};
+pub use control::{Control, Example, NgramLogistic, NgramText};
+pub use error::{Error, Result};
+pub use study::{GeneralModel, LabelledSet, Study, StudyConfig};

@@ -1,0 +1,140 @@
+//! Tables in Markdown. The same predictions give the same bytes.
+
+use std::fmt::Write;
+
+use crate::{
+    Cost, Prediction, Rate,
+    benchmark::{Row, rows},
+    interval::{self, Interval},
+};
+
+/// The tables of all predictions: one a part, rates with Wilson's interval, AUROC with a bootstrap over groups.
+pub fn markdown(predictions: &[Prediction], seed: u64) -> String {
+    let rows = rows(predictions, seed);
+    let mut parts: Vec<&str> = rows.iter().map(|row| row.part.as_str()).collect();
+    parts.dedup();
+    let mut out = String::new();
+    for part in parts {
+        let chosen: Vec<&Row> = rows.iter().filter(|row| row.part == part).collect();
+        write_part(&mut out, part, &chosen);
+    }
+    out
+}
+
+fn write_part(out: &mut String, part: &str, rows: &[&Row]) {
+    let mut line = |text: String| {
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(format!("**{part}**, rates in % with 95 % intervals\n"));
+    line("| system | category | n | open | precision | recall | false-positive rate | accuracy | AUROC |".to_owned());
+    line("|---|---|---|---|---|---|---|---|---|".to_owned());
+    for row in rows {
+        let category = row.category.map_or("all", |category| category.name());
+        let confusion = &row.confusion;
+        let rates = [confusion.precision(), confusion.recall(), confusion.false_positive_rate(), confusion.accuracy()];
+        let [precision, recall, false_positive_rate, accuracy] = rates.map(rate);
+        let auroc =
+            row.auroc.map_or("undefined".to_owned(), |(value, interval)| with_interval(value, interval, 1.0, 2));
+        line(format!(
+            "| {} | {category} | {} | {} | {precision} | {recall} | {false_positive_rate} | {accuracy} | {auroc} |",
+            row.system, row.n, row.open
+        ));
+    }
+    line("\n| system | category | F1 | F0.5 | MCC | AUPRC (prevalence) | TPR at FPR 0.5 / 1 / 5 % | Brier | log loss | ECE |".to_owned());
+    line("|---|---|---|---|---|---|---|---|---|---|".to_owned());
+    for row in rows {
+        let category = row.category.map_or("all", |category| category.name());
+        let [f1, f05, mcc] = [row.confusion.f_beta(1.0), row.confusion.f_beta(0.5), row.confusion.mcc()].map(number);
+        let tpr = row.tpr_at_fpr.map(number).join(" / ");
+        line(format!(
+            "| {} | {category} | {f1} | {f05} | {mcc} | {} ({}) | {tpr} | {} | {} | {} |",
+            row.system,
+            number(row.auprc),
+            number(row.prevalence),
+            number(row.brier),
+            number(row.log_loss),
+            number(row.ece)
+        ));
+    }
+    line(String::new());
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("undefined".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn rate(rate: Rate) -> String {
+    rate.value().map_or("undefined".to_owned(), |value| with_interval(value, interval::wilson(rate), 100.0, 0))
+}
+
+fn with_interval(value: f64, interval: Option<Interval>, scale: f64, digits: usize) -> String {
+    let value = value * scale;
+    match interval {
+        None => format!("{value:.digits$}"),
+        Some(Interval { low, high }) => {
+            format!("{value:.digits$} [{:.digits$}, {:.digits$}]", low * scale, high * scale)
+        }
+    }
+}
+
+/// What each system spent, in the order of its first cost. Not reproducible, so never in the same file as results.
+pub fn costs(costs: &[Cost]) -> String {
+    let mut systems: Vec<&str> = Vec::new();
+    for cost in costs {
+        if !systems.contains(&cost.system.as_str()) {
+            systems.push(&cost.system);
+        }
+    }
+    let mut out = String::from(
+        "| system | findings | prompt tokens | generated tokens | seconds a finding | peak memory (MB) |\n|---|---|---|---|---|---|\n",
+    );
+    for system in systems {
+        let own: Vec<&Cost> = costs.iter().filter(|cost| cost.system == system).collect();
+        let n = own.len() as f64;
+        let mean = |value: fn(&Cost) -> f64| own.iter().map(|cost| value(cost)).sum::<f64>() / n;
+        let peak = own.iter().map(|cost| cost.peak_mb).max().unwrap_or(0);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "| {system} | {n} | {:.0} | {:.0} | {:.2} | {peak} |",
+            mean(|cost| cost.prompt_tokens as f64),
+            mean(|cost| cost.generated_tokens as f64),
+            mean(|cost| cost.seconds)
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use janus_http::VulnCategory;
+
+    use super::*;
+
+    fn prediction(id: usize, p: Option<f64>, is_vulnerable: bool) -> Prediction {
+        Prediction {
+            system: "s".to_owned(),
+            part: "toy".to_owned(),
+            id: id.to_string(),
+            group: (id / 2).to_string(),
+            category: VulnCategory::Xss,
+            kind: None,
+            is_vulnerable,
+            p_vulnerable: p,
+            called: p.map(|p| p >= 0.5),
+            error: p.is_none().then(|| "why".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_is_undefined_prints_so_and_what_is_open_is_counted() {
+        let predictions = [prediction(0, Some(0.2), true), prediction(1, Some(0.1), true), prediction(2, None, true)];
+        let text = markdown(&predictions, 0);
+        assert!(
+            text.contains("| s | all | 3 | 1 | undefined | 0 [0, 66] | undefined | 0 [0, 66] | undefined |"),
+            "{text}"
+        );
+        assert_eq!(text, markdown(&predictions, 0));
+    }
+}

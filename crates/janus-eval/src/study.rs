@@ -1,0 +1,156 @@
+//! A whole evaluation in one folder: predictions, costs, tables. It can be killed and goes on where it was.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use janus_core::{Analysis, AssessConfig, Janus, Progress, Variant};
+use janus_data::{Sample, split};
+use serde_json::{Value, json};
+
+use crate::{
+    Control, Cost, Error, Prediction, Result,
+    benchmark::{self, Evaluated, Log, WrittenAnswer},
+    report,
+};
+
+/// Labelled samples to evaluate on.
+#[derive(Debug, Clone)]
+pub struct LabelledSet {
+    /// Its name in tables.
+    pub name: String,
+    /// The samples.
+    pub samples: Vec<Sample>,
+    /// What n-gram controls may train on; they are left out where there is nothing.
+    pub training: Vec<Sample>,
+}
+
+/// What is evaluated.
+#[derive(Debug, Clone)]
+pub struct StudyConfig {
+    /// The base model's name in tables.
+    pub base: String,
+    /// The variants of the base model.
+    pub variants: Vec<Variant>,
+    /// How each finding is assessed; the variant in it is replaced.
+    pub assess: AssessConfig,
+}
+
+/// A model behind a server: its name in tables, and how it is asked.
+pub struct GeneralModel<'a> {
+    /// Its name in tables.
+    pub name: String,
+    /// Asks it about one sample.
+    pub ask: &'a mut dyn FnMut(&Sample) -> std::result::Result<WrittenAnswer, String>,
+}
+
+/// An evaluation in a folder.
+#[derive(Debug)]
+pub struct Study {
+    folder: PathBuf,
+    predictions: (Log, Vec<Prediction>),
+    costs: (Log, Vec<Cost>),
+    seed: u64,
+}
+
+impl Study {
+    /// Opens a folder, and reads what an earlier run left in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or was made with other settings.
+    pub fn open(folder: &Path, janus: &Janus, config: &StudyConfig) -> Result<Self> {
+        let io = |source| Error::Io { operation: "open", path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(io)?;
+        let assess = &config.assess;
+        let now = json!({
+            "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
+            "temperature": assess.sampling.temperature, "seed": assess.seed,
+        });
+        let path = folder.join("settings.json");
+        match fs::read(&path) {
+            Err(_) => fs::write(&path, format!("{now}\n")).map_err(io)?,
+            Ok(bytes) => {
+                let earlier: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Line {
+                    path: path.clone(),
+                    line: 1,
+                    source,
+                })?;
+                if earlier != now {
+                    let (earlier, now) = (earlier.to_string(), now.to_string());
+                    return Err(Error::OtherSettings { path: folder.to_owned(), earlier, now });
+                }
+            }
+        }
+        let predictions = Log::open(&folder.join("predictions.jsonl"))?;
+        let costs = Log::open(&folder.join("costs.jsonl"))?;
+        Ok(Self { folder: folder.to_owned(), predictions, costs, seed: assess.seed })
+    }
+
+    /// Evaluates everything on one set; what is there already is not done again.
+    ///
+    /// # Errors
+    /// When the device fails, `progress` ends the work, or a file cannot be written.
+    pub fn evaluate(
+        &mut self,
+        janus: &Janus,
+        config: &StudyConfig,
+        set: &LabelledSet,
+        general: Option<GeneralModel<'_>>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let groups = split::groups(&set.samples);
+        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups };
+        let trained = if set.training.is_empty() { [].as_slice() } else { &Control::TRAINED };
+        for control in Control::UNTRAINED.iter().chain(trained) {
+            if !evaluated.missing(control.name(), &self.predictions.1).is_empty() {
+                for prediction in benchmark::control(*control, &evaluated, &set.training, self.seed) {
+                    self.keep(prediction, None)?;
+                }
+            }
+        }
+        for variant in &config.variants {
+            let assess = AssessConfig { variant: *variant, ..config.assess.clone() };
+            let form = if assess.analysis == Analysis::None { ", no analysis" } else { "" };
+            let system = format!("{}-{variant}{form}", config.base);
+            let done = self.predictions.1.clone();
+            benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |prediction, cost| {
+                self.keep(prediction, cost)
+            })?;
+        }
+        if let Some(general) = general {
+            let done = self.predictions.1.clone();
+            let system = format!("{}-{}", general.name, Variant::PeSc);
+            benchmark::general_model(&system, &evaluated, &done, general.ask, |prediction, cost| {
+                self.keep(prediction, cost)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, prediction: Prediction, cost: Option<Cost>) -> Result<()> {
+        if let Some(cost) = cost {
+            self.costs.0.write(&cost)?;
+            self.costs.1.push(cost);
+        }
+        // The prediction last: a sample counts as done only when everything about it is written.
+        self.predictions.0.write(&prediction)?;
+        self.predictions.1.push(prediction);
+        Ok(())
+    }
+
+    /// Writes `tables.md` and `costs.md`, and returns the tables.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn finish(&self) -> Result<String> {
+        let write = |name: &str, text: &str| {
+            let path = self.folder.join(name);
+            fs::write(&path, text).map_err(|source| Error::Io { operation: "write", path, source })
+        };
+        let tables = report::markdown(&self.predictions.1, self.seed);
+        write("tables.md", &tables)?;
+        write("costs.md", &report::costs(&self.costs.1))?;
+        Ok(tables)
+    }
+}

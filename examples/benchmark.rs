@@ -1,0 +1,57 @@
+//! Every table: systems against labelled samples.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use janus_core::{Analysis, AssessConfig, Variant};
+use janus_eval::{Study, StudyConfig};
+use janus_examples::{Bar, CommonArgs, GeneralArgs, ModelArgs, run, sets};
+
+/// Evaluates the base model and the controls, stores every prediction, and makes the tables from them.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    /// JSON Lines with labelled findings [default: the check set]
+    #[arg(long)]
+    set: Vec<PathBuf>,
+    /// Database whose hold-out is evaluated, and on whose training part n-gram controls train
+    #[arg(long)]
+    db: Option<PathBuf>,
+    /// Variants, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = Variant::ALL)]
+    variants: Vec<Variant>,
+    /// Whether an analysis is written: none or full
+    #[arg(long, default_value_t)]
+    analysis: Analysis,
+    /// Folder of predictions, costs and tables; an earlier run in it goes on
+    #[arg(long, default_value = "results")]
+    output: PathBuf,
+    #[command(flatten)]
+    general: GeneralArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    run(|args: &Args| &args.common, benchmark)
+}
+
+fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
+    let sets = sets(&args.set, args.db.as_deref(), args.common.seed)?;
+    let mut general = args.general.client(&args.output)?;
+    let janus = args.model.load(&args.common)?;
+    let assess = AssessConfig { analysis: args.analysis, seed: args.common.seed, ..AssessConfig::default() };
+    let config = StudyConfig { base: args.model.short_name(), variants: args.variants, assess };
+    let mut study = Study::open(&args.output, &janus, &config)?;
+    let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * config.variants.len()).sum());
+    let result = sets.iter().try_for_each(|set| {
+        let general = general.as_mut().map(|general| general.model());
+        study.evaluate(&janus, &config, set, general, &mut bar)
+    });
+    bar.handle().finish_and_clear();
+    print!("{}", study.finish()?);
+    result?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,117 @@
+//! What `benchmark` is fed with: labelled sets, and a model behind a server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use janus_core::{Analysis, Role, Variant, prompt_messages};
+use janus_data::{Part, Sample, Store, error_chain, input, split};
+use janus_eval::{GeneralModel, LabelledSet};
+use janus_http::cut;
+use janus_synth::{ChatClient, ChatReply, ChatRequest, ChatRole, Metered, OpenAiClient, ResponseCache, Usage};
+
+/// Flags of the row of a large model.
+#[derive(clap::Args, Debug)]
+pub struct GeneralArgs {
+    /// Add a row for this model behind the OpenAI-compatible server LLM_API_URL
+    #[arg(long, requires = "llm_api_url")]
+    general_model: Option<String>,
+    /// The server, with its /v1
+    #[arg(long, env = "LLM_API_URL", hide_env_values = true)]
+    llm_api_url: Option<String>,
+    /// The server's key
+    #[arg(long, env = "LLM_API_KEY", hide_env_values = true)]
+    llm_api_key: Option<String>,
+    /// Stop asking the server after so many tokens, read and written
+    #[arg(long)]
+    budget_tokens: Option<u64>,
+}
+
+/// Answers kept in a database beside the results.
+struct StoredCache(Store);
+
+impl ResponseCache for StoredCache {
+    fn get(&mut self, key: &str) -> janus_synth::Result<Option<ChatReply>> {
+        let found = self.0.response(key).map_err(|source| janus_synth::Error::Cache { source: Box::new(source) })?;
+        Ok(found.map(|(text, read, written)| ChatReply { text, usage: Usage::call(read, written) }))
+    }
+
+    fn put(&mut self, key: &str, model: &str, reply: &ChatReply) -> janus_synth::Result<()> {
+        let tokens = (reply.usage.input_tokens, reply.usage.output_tokens);
+        self.0
+            .keep_response(key, model, &reply.text, tokens)
+            .map_err(|source| janus_synth::Error::Cache { source: Box::new(source) })
+    }
+}
+
+type Ask = Box<dyn FnMut(&Sample) -> Result<(String, u64, u64), String>>;
+
+/// A model behind a server, ready to be asked.
+pub struct General {
+    name: String,
+    ask: Ask,
+}
+
+impl General {
+    /// As the evaluation wants it.
+    pub fn model(&mut self) -> GeneralModel<'_> {
+        GeneralModel { name: self.name.clone(), ask: &mut self.ask }
+    }
+}
+
+impl GeneralArgs {
+    /// The client, where a model was asked for. Its answers are kept in `folder`, and only the prompts go to the server.
+    ///
+    /// # Errors
+    /// When the cache cannot be opened.
+    pub fn client(&self, folder: &Path) -> anyhow::Result<Option<General>> {
+        let (Some(name), Some(url)) = (self.general_model.clone(), &self.llm_api_url) else { return Ok(None) };
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        let cache = StoredCache(Store::open(folder.join("responses.sqlite"))?);
+        let client = OpenAiClient::new(url, self.llm_api_key.as_deref())?;
+        let mut client = Metered::new(client, cache, self.budget_tokens);
+        let model = name.clone();
+        let ask = move |sample: &Sample| {
+            let shown = cut(&sample.pair, &sample.claim);
+            let messages = prompt_messages(&shown, &sample.claim, Variant::PeSc, Analysis::Full);
+            let request = messages.into_iter().fold(ChatRequest::new(model.clone()), |request, message| {
+                let role = if message.role == Role::System { ChatRole::System } else { ChatRole::User };
+                request.message(role, message.content)
+            });
+            let reply = client.chat(&request).map_err(|error| error_chain(&error))?;
+            Ok((reply.text, reply.usage.input_tokens, reply.usage.output_tokens))
+        };
+        Ok(Some(General { name, ask: Box::new(ask) }))
+    }
+}
+
+/// The sets to evaluate: labelled files, and the hold-out of a database. Without either, the check set.
+///
+/// # Errors
+/// When one cannot be read, or a finding of it has no label.
+pub fn sets(files: &[PathBuf], db: Option<&Path>, seed: u64) -> anyhow::Result<Vec<LabelledSet>> {
+    let default = [crate::datasets("check/check-v1.jsonl")];
+    let files = if files.is_empty() && db.is_none() { &default } else { files };
+    let mut sets: Vec<LabelledSet> = files.iter().map(|file| file_set(file)).collect::<anyhow::Result<_>>()?;
+    if let Some(db) = db {
+        let samples: Vec<Sample> = Store::open_read_only(db)?.samples()?.into_iter().collect::<Result<_, _>>()?;
+        let parts = split::known_or_new_parts(&samples, seed);
+        let of = |wanted: Part| {
+            samples.iter().zip(&parts).filter(|(_, part)| **part == wanted).map(|(sample, _)| sample.clone()).collect()
+        };
+        let name = db.file_stem().unwrap_or_default().to_string_lossy();
+        sets.push(LabelledSet {
+            name: format!("{name} hold-out"),
+            samples: of(Part::HoldOut),
+            training: of(Part::Train),
+        });
+    }
+    Ok(sets)
+}
+
+fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {
+    let lines = input::read(&[file.to_owned()], input::Format::Jsonl, None)?;
+    let samples = lines.into_iter().enumerate().map(|(index, line)| Sample::from_finding(line.finding?, index + 1));
+    let samples = samples.collect::<janus_data::Result<_>>().with_context(|| file.display().to_string())?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(LabelledSet { name, samples, training: Vec::new() })
+}
