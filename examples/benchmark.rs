@@ -50,7 +50,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
         let general = general.as_mut().map(|general| general.model());
         study.evaluate(&janus, &config, set, general, &mut bar)
     });
-    bar.handle().finish_and_clear();
+    drop(bar);
     print!("{}", study.finish()?);
     result?;
     Ok(ExitCode::SUCCESS)

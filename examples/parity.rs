@@ -1,6 +1,6 @@
 //! Proof that a model is computed right.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use janus_examples::{CommonArgs, DeviceArgs, run};
@@ -29,10 +29,11 @@ fn main() -> ExitCode {
 fn parity(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.choice()?.init()?;
     let differences = janus_core::parity(&args.model_dir, &args.expected, &device)?;
+    let mut out = std::io::stdout().lock();
     for difference in &differences {
-        println!("{:20} {:.3e}", difference.name, difference.largest);
+        writeln!(out, "{:20} {:.3e}", difference.name, difference.largest)?;
     }
     let within = differences.iter().all(|difference| difference.largest <= args.tolerance);
-    println!("{} {:e}", if within { "within" } else { "ABOVE" }, args.tolerance);
+    writeln!(out, "{} {:e}", if within { "within" } else { "ABOVE" }, args.tolerance)?;
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

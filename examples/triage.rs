@@ -5,13 +5,13 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_core::{Analysis, AssessConfig, Sampling, Variant, VulnCategory};
 use janus_data::{input, input::Format};
-use janus_examples::{Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, run};
+use janus_examples::{Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, keep_inputs, run};
 
 /// Decides whether findings are real: reads HTTP pairs with a scanner's claims, writes verdicts.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// Files or folders with findings, or - for standard input [default: the shipped samples]
+    /// Files or folders with findings, - for standard input [default: the shipped samples]
     input: Vec<PathBuf>,
     /// How the input is written: auto, raw or jsonl
     #[arg(long, default_value_t)]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 fn triage(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = if args.input.is_empty() { vec![datasets("samples")] } else { args.input };
     let lines = input::read(&inputs, args.format, args.category)?;
-    let (mut writer, done) = RecordWriter::open(args.output.as_deref(), args.output_format, args.resume, &lines)?;
+    keep_inputs(&inputs, args.output.as_deref())?;
     let janus = args.model.load(&args.common)?;
     let config = AssessConfig {
         variant: args.variant,
@@ -66,15 +66,14 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
         seed: args.common.seed,
         ..AssessConfig::default()
     };
-    let mut bar = Bar::findings(lines.len() - done);
-    let count = bar.handle();
-    let result = janus.triage(lines.into_iter().skip(done), &config, &mut bar, |record| {
-        count.inc(1);
-        writer.write(&record)
-    });
-    count.finish_and_clear();
+    let target = (args.output.as_deref(), args.output_format, args.resume);
+    let (mut writer, earlier) = RecordWriter::open(target, &lines, &janus.record_settings(&config))?;
+    let mut bar = Bar::findings(lines.len() - earlier.answered);
+    let left = lines.into_iter().skip(earlier.answered);
+    let result = janus.triage(left, &config, &mut bar, |record| writer.write(&record));
+    drop(bar);
     writer.finish()?; // What was answered before an error is shown too.
     let summary = result?;
     eprintln!("{summary}");
-    Ok(ExitCode::from(u8::from(args.fail_on.is_some() && summary.true_positive > 0)))
+    Ok(ExitCode::from(u8::from(args.fail_on.is_some() && earlier.true_positive + summary.true_positive > 0)))
 }

@@ -92,7 +92,7 @@ fn triage_answers_in_input_order_and_one_bad_record_stops_nothing() {
     assert_eq!(records[1]["verdict"], Value::Null);
     assert_eq!(records[1]["team"], 7);
     let error = records[1]["error"].as_str().expect("a string");
-    assert_eq!(error, "line 2: unknown vulnerability category \"SQLI\", expected one of HTTP_HEADERS, XSS");
+    assert_eq!(error, "in.jsonl: line 2: unknown vulnerability category \"SQLI\", expected one of HTTP_HEADERS, XSS");
     let first = &records[0];
     assert_eq!(first["error"], Value::Null);
     assert_eq!(first["severity"], "high");
@@ -142,10 +142,77 @@ fn an_interrupted_run_is_resumed_behind_its_last_whole_record() {
     let output = triage(folder.path(), &[&args[..], &["--resume"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(records(&fs::read_to_string(&path).expect("written")), records(&whole));
+    let seeded = triage(folder.path(), &[&args[..], &["--resume", "--seed", "9"]].concat());
+    assert!(stderr(&seeded).contains("at /audit/seed, not 9"), "{}", stderr(&seeded));
     fs::write(folder.path().join("in.jsonl"), lines[1..].join("\n")).expect("written");
     let output = triage(folder.path(), &[&args[..], &["--resume"]].concat());
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("record 1 of the earlier output is \"f0\""), "{}", stderr(&output));
+}
+
+#[test]
+fn an_output_never_costs_an_input_nor_an_earlier_output() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("in.jsonl");
+    fs::write(&path, finding("a", "x")).expect("written");
+    let output = triage(folder.path(), &["in.jsonl", "--output", "in.jsonl"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("is one of the inputs"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(&path).expect("there"), finding("a", "x"));
+    let kept = folder.path().join("kept.jsonl");
+    fs::write(&kept, "precious").expect("written");
+    let mut command = program(env!("CARGO_BIN_EXE_triage"), folder.path());
+    let status =
+        command.args(["in.jsonl", "--model", "/nowhere", "--output", "kept.jsonl"]).status().expect("it starts");
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(fs::read_to_string(&kept).expect("there"), "precious");
+}
+
+#[test]
+fn the_gate_counts_what_an_earlier_run_found() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("in.jsonl"), finding("a", "x")).expect("written");
+    let args = ["in.jsonl", "--output", "out.jsonl", "--analysis", "none", "--fail-on", "true_positive"];
+    triage(folder.path(), &args);
+    let path = folder.path().join("out.jsonl");
+    let text = fs::read_to_string(&path).expect("written");
+    for (verdict, code) in [("true_positive", 1), ("false_positive", 0)] {
+        let forged = text.replace("\"true_positive\"", "\"VERDICT\"").replace("\"false_positive\"", "\"VERDICT\"");
+        fs::write(&path, forged.replace("VERDICT", verdict)).expect("written");
+        let output = triage(folder.path(), &[&args[..], &["--resume"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn absurd_lengths_and_weights_that_are_no_numbers_are_errors() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("in.jsonl"), finding("a", "x")).expect("written");
+    let mut command = program(env!("CARGO_BIN_EXE_triage"), folder.path());
+    command.arg("--model").arg(TINY.path()).args([
+        "in.jsonl",
+        "--output-format",
+        "jsonl",
+        "--max-tokens",
+        "18446744073709551615",
+    ]);
+    let output = command.output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        records(&stdout(&output))[0]["error"].as_str().expect("an error").contains("do not fit the model's context")
+    );
+    let broken = tempfile::tempdir().expect("a temporary folder");
+    janus_core::write_tiny_model(broken.path(), 1).expect("written");
+    let path = broken.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).expect("there");
+    let end = bytes.len();
+    bytes[end - 8..].fill(0xff);
+    fs::write(&path, bytes).expect("written");
+    let mut command = program(env!("CARGO_BIN_EXE_triage"), folder.path());
+    command.arg("--model").arg(broken.path()).args(["in.jsonl", "--analysis", "none"]);
+    let output = command.output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    assert!(stderr(&output).contains("is not a number"), "{}", stderr(&output));
 }
 
 #[test]
@@ -250,6 +317,10 @@ fn parity_prints_every_layer_and_its_exit_code_is_the_verdict() {
         assert!(stdout(&output).contains(name), "{}", stdout(&output));
     }
     assert_eq!(parity(&[&model, &expected, "--tolerance", "1e-12"]).status.code(), Some(1));
+    // An expectation that says nothing, or of another model, is no proof.
+    let other = parity(&[&model, &path("gemma3_text/expected.safetensors")]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("is nothing that a model of 2 blocks gives"), "{}", stderr(&other));
     let refused = parity(&[&path("mixtral"), &path("mixtral/expected.safetensors")]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(

@@ -5,7 +5,7 @@ mod output;
 mod progress;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -100,6 +100,17 @@ pub fn datasets(name: &str) -> PathBuf {
     if here.exists() { here } else { PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets").join(name) }
 }
 
+/// Refuses an output that would overwrite an input.
+///
+/// # Errors
+/// When it would.
+pub fn keep_inputs(inputs: &[PathBuf], output: Option<&Path>) -> anyhow::Result<()> {
+    let Some(output) = output.and_then(|output| output.canonicalize().ok()) else { return Ok(()) };
+    let inside = |input: &PathBuf| input.canonicalize().is_ok_and(|input| output.starts_with(input));
+    anyhow::ensure!(!inputs.iter().any(inside), "--output {} is one of the inputs", output.display());
+    Ok(())
+}
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Whether Ctrl-C was pressed.
@@ -113,8 +124,13 @@ pub fn run<A: Parser>(
     common: impl Fn(&A) -> &CommonArgs,
     program: impl FnOnce(A) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
-    // A missing .env is the rule.
-    let _ = dotenvy::dotenv();
+    // A missing .env is the rule; one that cannot be read would be silently ignored settings.
+    if let Err(error) = dotenvy::dotenv().map_err(|error| (error.not_found(), error))
+        && !error.0
+    {
+        eprintln!("error: .env: {}", error.1);
+        return ExitCode::from(2);
+    }
     let args = A::parse();
     let level = if common(&args).verbose { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -132,7 +148,8 @@ pub fn run<A: Parser>(
     match program(args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Names in hostile files reach error messages.
+            eprintln!("error: {}", output::printable(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }

@@ -11,7 +11,11 @@ use std::{
 use anyhow::Context;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use janus_core::VerdictLabel;
-use janus_data::{VerdictRecord, jsonl, jsonl::Line};
+use janus_data::{
+    VerdictRecord, jsonl,
+    jsonl::{Earlier, Line},
+};
+use serde_json::Value;
 
 /// How records are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,23 +51,25 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// A writer, and how many of `lines` an earlier run has answered. A file gets JSON Lines unless a table is asked for,
-    /// a terminal a table.
+    /// A writer of a file or of standard output, in a format, behind an earlier run's records or not; and what an earlier run has answered of `lines` with the same `settings`. A file gets JSON Lines unless a
+    /// table is asked for, a terminal a table.
     ///
     /// # Errors
-    /// When the file cannot be written, or holds an earlier run of other findings.
+    /// When the file cannot be written, or holds an earlier run of other findings or settings.
     pub fn open(
-        path: Option<&Path>,
-        format: Option<OutputFormat>,
-        resume: bool,
+        (path, format, resume): (Option<&Path>, Option<OutputFormat>, bool),
         lines: &[Line],
-    ) -> anyhow::Result<(Self, usize)> {
+        settings: &[(&str, Value)],
+    ) -> anyhow::Result<(Self, Earlier)> {
         let default = if path.is_some() { OutputFormat::Jsonl } else { OutputFormat::Table };
         let is_table = format.unwrap_or(default) == OutputFormat::Table;
         let Some(path) = path else {
             anyhow::ensure!(!resume, "--resume needs --output FILE");
             let color = std::io::stdout().is_terminal();
-            return Ok((Self { out: Box::new(std::io::stdout()), table: is_table.then(|| table(color)) }, 0));
+            return Ok((
+                Self { out: Box::new(std::io::stdout()), table: is_table.then(|| table(color)) },
+                Earlier::default(),
+            ));
         };
         anyhow::ensure!(!(resume && is_table), "--resume needs --output-format jsonl");
         let mut file: File = OpenOptions::new()
@@ -73,12 +79,12 @@ impl RecordWriter {
             .truncate(!resume)
             .open(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        let done = if resume {
-            jsonl::resume(&mut file, lines).with_context(|| format!("cannot resume {}", path.display()))?
+        let earlier = if resume {
+            jsonl::resume(&mut file, lines, settings).with_context(|| format!("cannot resume {}", path.display()))?
         } else {
-            0
+            Earlier::default()
         };
-        Ok((Self { out: Box::new(file), table: is_table.then(|| table(false)) }, done))
+        Ok((Self { out: Box::new(file), table: is_table.then(|| table(false)) }, earlier))
     }
 
     /// Takes one record.
@@ -148,12 +154,12 @@ fn row(record: &VerdictRecord) -> Vec<Cell> {
 }
 
 /// Text that a terminal shows and does not obey: it comes from a response, or from a model that has read one.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let shown = |letter: char| match letter {
         '\n' => '\n',
         letter if letter.is_control() => ' ',
         // Marks that turn the direction of the text around.
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         letter => letter,
     };
     text.chars().map(shown).collect()

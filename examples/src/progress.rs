@@ -32,15 +32,11 @@ impl Bar {
         }
         Self { bar, pieces: 0 }
     }
+}
 
-    /// One more finding is done.
-    pub fn done(&self) {
-        self.bar.inc(1);
-    }
-
-    /// A handle that counts and can be kept elsewhere.
-    pub fn handle(&self) -> ProgressBar {
-        self.bar.clone()
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -60,6 +56,10 @@ impl janus_hub::Progress for Bar {
     fn end(&mut self) {
         self.bar.finish_and_clear();
     }
+
+    fn stop(&self) -> bool {
+        crate::stopped()
+    }
 }
 
 impl janus_core::Progress for Bar {
@@ -67,6 +67,10 @@ impl janus_core::Progress for Bar {
         self.pieces += 1;
         let seconds = self.bar.elapsed().as_secs_f64().max(1e-3);
         self.bar.set_message(format!("{} tokens written, {:.0} a second", self.pieces, self.pieces as f64 / seconds));
+    }
+
+    fn answered(&mut self) {
+        self.bar.inc(1);
     }
 
     fn stop(&self) -> bool {

@@ -158,7 +158,7 @@ pub(crate) fn convert(folder: &Path, architecture: &str) -> Vec<u8> {
     let file = SafeTensors::deserialize(&bytes).expect("valid");
     let mut names = file.names();
     names.sort_unstable();
-    let placement = if architecture.starts_with("gemma") || architecture == "olmo2" { "post" } else { "pre" };
+    let placement = if ["gemma2", "gemma3", "olmo2"].contains(&architecture) { "post" } else { "pre" };
     for name in names {
         let tensor = file.tensor(name).expect("listed");
         let mut values: Vec<f32> =

@@ -14,6 +14,7 @@ fn converted_goldens_give_the_numbers_of_the_originals() {
         ("mistral_sliding", "llama"),
         ("qwen2", "qwen2"),
         ("qwen3", "qwen3"),
+        ("gemma", "gemma"),
         ("gemma2", "gemma2"),
         ("gemma3_text", "gemma3"),
         ("phi3", "phi3"),

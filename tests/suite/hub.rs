@@ -70,6 +70,7 @@ fn config(cache: &Path, endpoint: &str) -> HubConfig {
         cache: cache.to_owned(),
         offline: false,
         hf_endpoint: endpoint.to_owned(),
+        hf_token: None,
         index_url: Some(format!("{endpoint}/simple")),
         pythons: Vec::new(),
     }
@@ -94,6 +95,10 @@ fn repository(lie: Option<&[u8]>) -> Pages {
         siblings.push(serde_json::json!({ "rfilename": name }));
     }
     siblings.push(serde_json::json!({ "rfilename": "../../escape.safetensors" }));
+    // A second form of the weights, which nobody wants, and one quantised file.
+    let quantised = (format!("x-repo-commit: {commit}\r\netag: \"{}\"\r\n", sha256(b"GGUF")), b"GGUF".to_vec());
+    pages.insert(format!("/owner/tiny/resolve/{commit}/tiny.gguf"), quantised);
+    siblings.push(serde_json::json!({ "rfilename": "tiny.gguf" }));
     let info = serde_json::json!({ "sha": commit, "siblings": siblings }).to_string().into_bytes();
     pages.insert("/api/models/owner/tiny/revision/main".to_owned(), (String::new(), info));
     pages
@@ -114,11 +119,14 @@ fn a_hub_name_is_fetched_once_pinned_and_then_found_offline() {
     let path = resolve("owner/tiny", &config, &mut ()).unwrap_or_else(|error| panic!("{error}"));
     assert!(path.ends_with("snapshots/0123456789abcdef0123456789abcdef01234567"), "{}", path.display());
     janus_core::Janus::load(&path, &janus_core::JanusConfig::default()).expect("what was fetched loads");
+    let single = resolve("owner/tiny/tiny.gguf", &config, &mut ()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(fs::read(&single).expect("there"), b"GGUF");
     let before = count.load(Ordering::Relaxed);
     let offline = HubConfig { offline: true, ..config.clone() };
     for name in ["owner/tiny", "owner/tiny@0123456789abcdef0123456789abcdef01234567"] {
         assert_eq!(resolve(name, &offline, &mut ()).unwrap_or_else(|error| panic!("{name}: {error}")), path);
     }
+    assert_eq!(resolve("owner/tiny/tiny.gguf", &offline, &mut ()).unwrap_or_else(|error| panic!("{error}")), single);
     assert_eq!(count.load(Ordering::Relaxed), before, "the second time asks nobody");
 }
 

@@ -5,7 +5,7 @@ use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
 use crate::{
     Error, Result,
     formats::SpecialTokens,
-    tokenizer::{TokenIds, Tokenizer},
+    tokenizer::{Piece, TokenIds, Tokenizer},
 };
 
 /// The most steps that a template may take: a template is part of a downloaded file.
@@ -59,6 +59,8 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
+        // These take a length from the template and allocate it at once.
+        ["indent", "slice", "batch"].into_iter().for_each(|filter| environment.remove_filter(filter));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<(), JinjaError> {
             Err(JinjaError::new(ErrorKind::InvalidOperation, message))
@@ -117,18 +119,21 @@ impl ChatTemplate {
         // Private-use letters stand in for the contents while the template is rendered.
         let marks: Vec<String> = (0..messages.len()).map(|index| format!("\u{f0000}{index}\u{f0001}")).collect();
         let rendered = self.render_with(messages, &marks.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let mut ids = TokenIds::default();
+        let mut pieces = Vec::new();
         let mut rest = rendered.as_str();
         for (mark, message) in marks.iter().zip(messages) {
             let (before, after) = rest.split_once(mark.as_str()).ok_or_else(|| Error::ChatTemplate {
                 reason: format!("it leaves out the {:?} message", message.role),
             })?;
-            ids.extend(tokenizer.encode_template(before)?.0);
-            ids.extend(tokenizer.encode_text(&message.content)?.0);
+            pieces.extend([Piece::Template(before), Piece::Text(&message.content)]);
             rest = after;
         }
-        ids.extend(tokenizer.encode_template(rest)?.0);
-        Ok(ids)
+        pieces.push(Piece::Template(rest));
+        let repeated = |piece: &Piece<'_>| matches!(piece, Piece::Template(text) if text.contains('\u{f0000}'));
+        if pieces.iter().any(repeated) {
+            return Err(Error::ChatTemplate { reason: "it prints a message twice".to_owned() });
+        }
+        tokenizer.encode_pieces(&pieces)
     }
 
     fn render_with(&self, messages: &[Message], contents: &[&str]) -> Result<String> {

@@ -53,7 +53,15 @@ pub fn digest_of_model(path: &Path) -> Result<String> {
         .map_err(io)?;
     files.retain(|file| {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.ends_with(".safetensors") || ["config.json", "tokenizer.json", "tokenizer_config.json"].contains(&name)
+        let described = [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+            "model.safetensors.index.json",
+        ];
+        name.ends_with(".safetensors") || described.contains(&name)
     });
     files.sort();
     let mut hasher = Sha256::new();

@@ -2,7 +2,7 @@
 //! occurs verbatim. A quote that does not occur is left out.
 
 use janus_data::{Evidence, MessagePart};
-use janus_http::{Claim, HttpPair, Message};
+use janus_http::{Claim, DecodedBody, HttpPair, Message};
 
 /// Quotes shorter than this, in bytes, occur by chance.
 const SHORTEST: usize = 4;
@@ -14,10 +14,13 @@ pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Ve
     let mut found: Vec<Evidence> = Vec::new();
     let claimed = claim.evidence.as_deref().into_iter().filter(|claimed| !claimed.is_empty());
     let quoted = analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST);
+    // The response is where an effect shows; the request is asked only where the response has nothing.
+    let places = [
+        Place { message: pair.response(), part: MessagePart::Response, body: pair.response().decoded_body() },
+        Place { message: pair.request(), part: MessagePart::Request, body: pair.request().decoded_body() },
+    ];
     for quote in claimed.chain(quoted) {
-        // The response is where an effect shows; the request is asked only where the response has nothing.
-        let place = locate(pair.response(), MessagePart::Response, quote)
-            .or_else(|| locate(pair.request(), MessagePart::Request, quote));
+        let place = places.iter().find_map(|place| place.locate(quote));
         if let Some(place) = place.filter(|place| !found.contains(place)) {
             found.push(place);
         }
@@ -28,19 +31,35 @@ pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Ve
     found
 }
 
-fn locate(message: &Message, part: MessagePart, quote: &str) -> Option<Evidence> {
-    let evidence =
-        |start: usize, decoded| Evidence { part, start, end: start + quote.len(), decoded, quote: quote.to_owned() };
-    if let Some(start) = find_bytes(message.raw(), quote) {
-        return Some(evidence(start, false));
-    }
-    let body = message.decoded_body();
-    let start = if body.decoded { find_bytes(&body.bytes, quote) } else { None };
-    start.map(|start| evidence(message.head_end() + start, true))
+/// A message in which quotes are looked for, its body decoded once.
+struct Place<'a> {
+    message: &'a Message,
+    part: MessagePart,
+    body: DecodedBody<'a>,
 }
 
-fn find_bytes(bytes: &[u8], quote: &str) -> Option<usize> {
-    memchr::memmem::find(bytes, quote.as_bytes())
+impl Place<'_> {
+    fn locate(&self, quote: &str) -> Option<Evidence> {
+        // The model reads the body in its charset, so the quote is put back into it.
+        let in_charset = self.message.encoding().encode(quote).0;
+        for bytes in [quote.as_bytes(), &in_charset] {
+            let evidence = |start: usize, decoded| Evidence {
+                part: self.part,
+                start,
+                end: start + bytes.len(),
+                decoded,
+                quote: quote.to_owned(),
+            };
+            if let Some(start) = memchr::memmem::find(self.message.raw(), bytes) {
+                return Some(evidence(start, false));
+            }
+            let in_body = || memchr::memmem::find(&self.body.bytes, bytes);
+            if let Some(start) = self.body.decoded.then(in_body).flatten() {
+                return Some(evidence(self.message.head_end() + start, true));
+            }
+        }
+        None
+    }
 }
 
 /// The texts between matching quotation marks.

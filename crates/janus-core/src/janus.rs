@@ -62,6 +62,9 @@ pub trait Progress {
         let _ = (index, text);
     }
 
+    /// One more finding has its answer, or its error.
+    fn answered(&mut self) {}
+
     /// Asked between tokens: `true` ends the work with [`Error::Interrupted`].
     fn stop(&self) -> bool {
         false
@@ -116,13 +119,14 @@ impl Janus {
             .ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
         let tokenizer = Tokenizer::from_json(json)?;
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
+        let vocab_size = checkpoint.config.vocab_size;
         let mut stop_ids = checkpoint.stop_ids.clone();
         stop_ids.extend(END_OF_TURN.iter().filter_map(|token| tokenizer.control_id(token)));
         stop_ids.sort_unstable();
         stop_ids.dedup();
         Ok(Self {
-            behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"))?,
-            alone: VerdictTokens::new(&tokenizer, VERDICT)?,
+            behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"), vocab_size)?,
+            alone: VerdictTokens::new(&tokenizer, VERDICT, vocab_size)?,
             model: LanguageModel::from_checkpoint(&mut checkpoint, device)?,
             digest: digest_of_model(base)?,
             tokenizer,
@@ -149,6 +153,15 @@ impl Janus {
     /// The decoder and its language-model head.
     pub fn model(&self) -> &LanguageModel {
         &self.model
+    }
+
+    /// What every record that is made with a configuration has in common, as JSON pointers and values.
+    pub fn record_settings(&self, config: &AssessConfig) -> [(&'static str, serde_json::Value); 3] {
+        [
+            ("/variant", config.variant.name().into()),
+            ("/audit/base", self.digest.clone().into()),
+            ("/audit/seed", config.seed.into()),
+        ]
     }
 
     /// The ids of the prompt that asks for a verdict on a finding.
@@ -189,12 +202,16 @@ impl Janus {
                     ready.push(prepared);
                     answers.push(None);
                 }
-                Err(error) => answers.push(Some(Err(error))),
+                Err(error) => {
+                    answers.push(Some(Err(error)));
+                    progress.answered();
+                }
             }
         }
         for group in ready.chunks(config.batch_size.max(1)) {
             for (prepared, answer) in group.iter().zip(self.assess_group(group, config, progress)?) {
                 answers[prepared.index] = Some(Ok(answer));
+                progress.answered();
             }
         }
         Ok(answers.into_iter().map(|answer| answer.expect("every finding was prepared or refused")).collect())
@@ -210,7 +227,8 @@ impl Janus {
         let shown = cut(pair, claim);
         let messages = prompt_messages(&shown, claim, config.variant, config.analysis);
         let ids = self.chat.encode(&messages, &self.tokenizer)?;
-        let (needed, limit) = (ids.len() + self.reserve(config), self.model.decoder.config().max_position_embeddings);
+        let (needed, limit) =
+            (ids.len().saturating_add(self.reserve(config)), self.model.decoder.config().max_position_embeddings);
         if needed > limit {
             return Err(Error::ContextLength { needed, limit });
         }
@@ -220,7 +238,7 @@ impl Janus {
     /// How many tokens may follow a prompt.
     fn reserve(&self, config: &AssessConfig) -> usize {
         let written = if config.analysis == Analysis::Full { config.max_tokens } else { 0 };
-        written + self.behind_analysis.lead.len().max(self.alone.lead.len()) + 2
+        written.saturating_add(self.behind_analysis.lead.len().max(self.alone.lead.len()) + 2)
     }
 
     fn assess_group(
@@ -256,9 +274,9 @@ impl Janus {
         let logits = session.logits_behind(&tokens.lead)?;
         let seconds = start.elapsed().as_secs_f64();
         let answers = group.iter().zip(written).zip(logits);
-        Ok(answers
+        answers
             .map(|((prepared, written), row)| self.answer(prepared, written, tokens, &row, seconds, config))
-            .collect())
+            .collect()
     }
 
     fn answer(
@@ -269,8 +287,8 @@ impl Janus {
         logits: &[f32],
         seconds: f64,
         config: &AssessConfig,
-    ) -> Assessment {
-        let p_vulnerable = tokens.probability(logits);
+    ) -> Result<Assessment> {
+        let p_vulnerable = tokens.probability(logits)?;
         let generated = written.as_ref().map_or(0, |written| written.n_tokens) + tokens.lead.len() + 1;
         let analysis = written.map(|written| written.text.trim().to_owned());
         let label = if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
@@ -291,7 +309,7 @@ impl Janus {
             precision: "f32".to_owned(),
             seed: config.seed,
         };
-        Assessment { verdict, audit }
+        Ok(Assessment { verdict, audit })
     }
 }
 
@@ -314,9 +332,12 @@ struct VerdictTokens {
 }
 
 impl VerdictTokens {
-    fn new(tokenizer: &Tokenizer, lead: &str) -> Result<Self> {
-        let zero = tokenizer.encode_text(&format!("{lead} 0"))?;
-        let one = tokenizer.encode_text(&format!("{lead} 1"))?;
+    fn new(tokenizer: &Tokenizer, lead: &str, vocab_size: usize) -> Result<Self> {
+        let zero = tokenizer.encode_continuation(&format!("{lead} 0"))?;
+        let one = tokenizer.encode_continuation(&format!("{lead} 1"))?;
+        if let Some(id) = zero.iter().chain(one.iter()).find(|id| **id as usize >= vocab_size) {
+            return Err(Error::TokenId { id: *id, vocab_size });
+        }
         let shared = zero.iter().zip(one.iter()).take_while(|(zero, one)| zero == one).count();
         match (zero.get(shared), one.get(shared)) {
             (Some(zero_id), Some(one_id)) if shared > 0 => {
@@ -327,8 +348,10 @@ impl VerdictTokens {
     }
 
     /// `P(1) / (P(0) + P(1))`.
-    fn probability(&self, logits: &[f32]) -> Probability {
+    fn probability(&self, logits: &[f32]) -> Result<Probability> {
         let difference = f64::from(logits[self.one]) - f64::from(logits[self.zero]);
-        Probability::new(1.0 / (1.0 + (-difference).exp())).expect("a logistic function stays between 0 and 1")
+        Probability::new(1.0 / (1.0 + (-difference).exp())).ok_or_else(|| Error::Compute {
+            reason: "a logit of the verdict is not a number; the weights may be damaged".to_owned(),
+        })
     }
 }

@@ -4,7 +4,10 @@
 //! [`Tokenizer::encode_template`]. What comes from a pair goes through [`Tokenizer::encode_text`] and can therefore
 //! never become a control token, whatever it spells.
 
-use std::{collections::HashMap, ops::Deref};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Deref,
+};
 
 use serde_json::{Map, Value};
 
@@ -37,13 +40,25 @@ struct AddedToken {
     strips_right: bool,
 }
 
+/// A piece of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    /// The chat template's own text, in which control tokens are meant.
+    Template(&'a str),
+    /// Text that may hold anything.
+    Text(&'a str),
+}
+
 /// The tokenizer of one model.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same without the space that some tokenizers put in front of a text, for text that goes on.
+    continuing: Option<tokenizers::Tokenizer>,
+    /// Whether that space stands in front of the very first text alone.
+    first_only: bool,
     added: Vec<AddedToken>,
-    /// What the tokenizer puts in front of a text's first word, and not of a text that goes on.
-    prefixes: bool,
     ids: HashMap<String, u32>,
+    control: HashSet<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -78,13 +93,30 @@ impl Tokenizer {
         for limit in ["truncation", "padding"] {
             object.insert(limit.to_owned(), Value::Null);
         }
-        let prefixes = without_prefix(object);
+        let kind = object.get("model").and_then(|model| model.get("type")).and_then(Value::as_str).unwrap_or("BPE");
+        // Other models match whole entries of their vocabulary, control tokens too, wherever a text spells them.
+        if kind != "BPE" {
+            return Err(bad(format!("a model of type {kind} is not read, only BPE")));
+        }
+        forget_control(object, &added);
+        let mut later = Value::Object(object.clone());
+        let prefix = take_prefix(&mut later);
+        let continuing = match prefix {
+            Prefix::None => None,
+            Prefix::First | Prefix::Always => Some(serde_json::from_value(later).map_err(bad)?),
+        };
         let inner: tokenizers::Tokenizer = serde_json::from_value(json).map_err(bad)?;
-        let ids = added.iter().map(|token| (token.content.clone(), token.id)).collect();
         let mut added = added;
         // The longest token wins where one begins with another.
         added.sort_by_key(|token| std::cmp::Reverse(token.content.len()));
-        Ok(Self { inner, added, prefixes, ids })
+        Ok(Self {
+            inner,
+            continuing,
+            first_only: prefix == Prefix::First,
+            ids: added.iter().map(|token| (token.content.clone(), token.id)).collect(),
+            control: added.iter().map(|token| token.id).collect(),
+            added,
+        })
     }
 
     /// The ids of a text that may hold anything: no control token comes out of it.
@@ -92,42 +124,68 @@ impl Tokenizer {
     /// # Errors
     /// When the library fails.
     pub fn encode_text(&self, text: &str) -> Result<TokenIds> {
-        let encoding = self.inner.encode_fast(text, false).map_err(bad)?;
-        Ok(TokenIds(encoding.get_ids().to_vec()))
+        encode(&self.inner, text)
     }
 
-    /// The ids of a text of our own or of the chat template, in which control tokens are meant.
+    /// The ids of a text that goes on behind another one.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn encode_continuation(&self, text: &str) -> Result<TokenIds> {
+        encode(self.continuing.as_ref().unwrap_or(&self.inner), text)
+    }
+
+    /// The ids of a text of our own, in which control tokens are meant.
     ///
     /// # Errors
     /// When the library fails.
     pub fn encode_template(&self, text: &str) -> Result<TokenIds> {
-        let mut ids = TokenIds::default();
-        let mut rest = text;
-        let mut strip = false;
-        loop {
-            let next = self
-                .added
-                .iter()
-                .filter_map(|token| rest.find(&token.content).map(|at| (at, token)))
-                .min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.content.len())));
-            let end = next.map_or(rest.len(), |(at, _)| at);
-            let mut plain = &rest[..end];
-            if strip {
-                plain = plain.trim_start();
+        self.encode_pieces(&[Piece::Template(text)])
+    }
+
+    /// The ids of pieces put together. Control tokens are looked for in the template's pieces alone; what stands between
+    /// two of them is one text, whatever pieces it is made of, as in the string that the model was trained on.
+    pub(crate) fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<TokenIds> {
+        // Texts and the control tokens between them: one more text than tokens.
+        let mut texts = vec![String::new()];
+        let mut tokens: Vec<&AddedToken> = Vec::new();
+        for piece in pieces {
+            let mut rest = match piece {
+                Piece::Template(text) => *text,
+                Piece::Text(text) => {
+                    texts.last_mut().expect("never empty").push_str(text);
+                    continue;
+                }
+            };
+            while let Some((at, token)) = self.next_control(rest) {
+                texts.last_mut().expect("never empty").push_str(&rest[..at]);
+                tokens.push(token);
+                texts.push(String::new());
+                rest = &rest[at + token.content.len()..];
             }
-            if next.is_some_and(|(_, token)| token.strips_left) {
-                plain = plain.trim_end();
-            }
-            if !plain.is_empty() {
-                // SentencePiece models mark the beginning of a word by a space of their own.
-                let spaced = if self.prefixes { format!(" {plain}") } else { plain.to_owned() };
-                ids.extend(self.encode_text(&spaced)?.0);
-            }
-            let Some((at, token)) = next else { return Ok(ids) };
-            ids.extend([token.id]);
-            strip = token.strips_right;
-            rest = &rest[at + token.content.len()..];
+            texts.last_mut().expect("never empty").push_str(rest);
         }
+        let mut ids = TokenIds::default();
+        for (index, text) in texts.iter().enumerate() {
+            let mut text = text.as_str();
+            if index > 0 && tokens[index - 1].strips_right {
+                text = text.trim_start();
+            }
+            if tokens.get(index).is_some_and(|token| token.strips_left) {
+                text = text.trim_end();
+            }
+            if !text.is_empty() {
+                let goes_on = index > 0 && self.first_only;
+                ids.extend(if goes_on { self.encode_continuation(text) } else { self.encode_text(text) }?.0);
+            }
+            ids.extend(tokens.get(index).map(|token| token.id));
+        }
+        Ok(ids)
+    }
+
+    fn next_control(&self, text: &str) -> Option<(usize, &AddedToken)> {
+        let found = self.added.iter().filter_map(|token| text.find(&token.content).map(|at| (at, token)));
+        found.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.content.len())))
     }
 
     /// The text of ids; control tokens have none.
@@ -135,8 +193,7 @@ impl Tokenizer {
     /// # Errors
     /// When the library fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let control = |id: &u32| self.added.iter().any(|token| token.id == *id);
-        let ids: Vec<u32> = ids.iter().copied().filter(|id| !control(id)).collect();
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !self.control.contains(id)).collect();
         self.inner.decode(&ids, false).map_err(bad)
     }
 
@@ -160,50 +217,157 @@ fn read_added(token: &Value) -> Result<AddedToken> {
     }
 }
 
-/// Takes the step that puts a space in front of a text out of the description, and says whether there was one.
-fn without_prefix(object: &mut Map<String, Value>) -> bool {
-    let mut found = false;
-    for part in ["normalizer", "pre_tokenizer"] {
-        if let Some(step) = object.get_mut(part) {
-            found |= strip_step(step);
-            if step.get("type").and_then(Value::as_str) == Some("Prepend") {
-                *step = Value::Null;
-            }
-        }
-    }
-    found
+fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<TokenIds> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(bad)?;
+    Ok(TokenIds(encoding.get_ids().to_vec()))
 }
 
-fn strip_step(step: &mut Value) -> bool {
-    let mut found = false;
+/// Takes control tokens out of the model's own vocabulary, where no merge needs them, so that no text can spell them.
+fn forget_control(object: &mut Map<String, Value>, added: &[AddedToken]) {
+    let Some(model) = object.get_mut("model").and_then(Value::as_object_mut) else { return };
+    let unknown = model.get("unk_token").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let control: HashSet<&str> =
+        added.iter().map(|token| token.content.as_str()).filter(|content| *content != unknown).collect();
+    if let Some(vocabulary) = model.get_mut("vocab").and_then(Value::as_object_mut) {
+        vocabulary.retain(|token, _| !control.contains(token.as_str()));
+    }
+}
+
+/// In front of which texts a tokenizer puts a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    None,
+    First,
+    Always,
+}
+
+/// Takes the step that puts a space in front of a text out of a description, and says what it did.
+fn take_prefix(json: &mut Value) -> Prefix {
+    let mut prefix = Prefix::None;
+    for part in ["normalizer", "pre_tokenizer"] {
+        let Some(step) = json.get_mut(part) else { continue };
+        let found = take_prefix_of(step);
+        if step.get("type").and_then(Value::as_str) == Some("Prepend") {
+            *step = Value::Null;
+        }
+        if found != Prefix::None {
+            prefix = found;
+        }
+    }
+    prefix
+}
+
+fn take_prefix_of(step: &mut Value) -> Prefix {
+    let mut prefix = Prefix::None;
     for list in ["normalizers", "pretokenizers"] {
         if let Some(Value::Array(steps)) = step.get_mut(list) {
             for step in steps.iter_mut() {
-                found |= strip_step(step);
+                let found = take_prefix_of(step);
+                if found != Prefix::None {
+                    prefix = found;
+                }
             }
             steps.retain(|step| step.get("type").and_then(Value::as_str) != Some("Prepend"));
         }
     }
-    let kind = step.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    match kind.as_str() {
-        "Prepend" => true,
-        "Metaspace" => {
+    let flag = |step: &Value| step.get("add_prefix_space").and_then(Value::as_bool);
+    match step.get("type").and_then(Value::as_str) {
+        Some("Prepend") => Prefix::Always,
+        Some("Metaspace") => {
             let scheme = step.get("prepend_scheme").and_then(Value::as_str).map(str::to_owned);
-            let prefixes = scheme.map_or_else(
-                || step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true),
-                |scheme| scheme != "never",
-            );
+            let found = match scheme.as_deref() {
+                Some("never") => Prefix::None,
+                Some("first") => Prefix::First,
+                Some(_) => Prefix::Always,
+                None if flag(step) == Some(false) => Prefix::None,
+                None => Prefix::Always,
+            };
             step["prepend_scheme"] = "never".into();
-            if let Some(object) = step.as_object_mut() {
-                object.remove("add_prefix_space");
+            if let Some(fields) = step.as_object_mut() {
+                fields.remove("add_prefix_space");
             }
-            prefixes
+            found
         }
-        "ByteLevel" => {
-            let prefixes = step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
+        Some("ByteLevel") if flag(step) == Some(true) => {
             step["add_prefix_space"] = false.into();
-            prefixes
+            Prefix::Always
         }
-        _ => found,
+        _ => prefix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A tokenizer of single letters and a few merges, with two control tokens.
+    fn description(normalizer: Value, pre_tokenizer: Value, strips: bool) -> Value {
+        let letters = "▁<>|/abcdeimnorstu_GE\n".chars().map(|letter| letter.to_string());
+        let mut vocab = Map::new();
+        for token in letters.chain(["<user>", "</s>", "▁a", "ab", "▁ab"].map(str::to_owned)) {
+            let id = vocab.len();
+            vocab.insert(token, id.into());
+        }
+        let added = |content: &str| {
+            json!({"id": vocab[content], "content": content, "special": true, "single_word": false, "lstrip": false,
+                   "rstrip": strips, "normalized": false})
+        };
+        json!({
+            "version": "1.0", "added_tokens": [added("<user>"), added("</s>")], "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": null,
+            "model": {"type": "BPE", "vocab": vocab, "merges": [["▁", "a"], ["a", "b"], ["▁a", "b"]]}
+        })
+    }
+
+    fn descriptions() -> Vec<Value> {
+        let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let prepend = json!({"type": "Prepend", "prepend": "▁"});
+        let metaspace =
+            |scheme: &str| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+        let normalizers = [
+            (json!({"type": "Sequence", "normalizers": [prepend, replace]}), Value::Null),
+            (replace, Value::Null),
+            (Value::Null, metaspace("always")),
+            (Value::Null, metaspace("first")),
+            (Value::Null, metaspace("never")),
+        ];
+        let with = |strips: bool| normalizers.clone().map(|(normalizer, pre)| description(normalizer, pre, strips));
+        with(false).into_iter().chain(with(true)).collect()
+    }
+
+    #[test]
+    fn a_conversation_gives_the_ids_that_the_library_gives_for_its_whole_text() {
+        let content = "ab no";
+        let pieces = ["<user>\n", content, " ab</s> ", content, "</s>"];
+        for json in descriptions() {
+            let library: tokenizers::Tokenizer = serde_json::from_value(json.clone()).expect("valid");
+            let theirs = library.encode_fast(pieces.concat(), false).expect("encodes").get_ids().to_vec();
+            let ours = Tokenizer::from_json(json.clone()).expect("valid");
+            let pieces = pieces.map(|piece| if piece == content { Piece::Text(piece) } else { Piece::Template(piece) });
+            assert_eq!(ours.encode_pieces(&pieces).expect("encodes").0, theirs, "{json}");
+        }
+    }
+
+    #[test]
+    fn no_text_spells_a_control_token_and_a_continuation_has_no_space_in_front() {
+        for json in descriptions() {
+            let tokenizer = Tokenizer::from_json(json).expect("valid");
+            for text in ["<user>", "a</s>b", "</s>"] {
+                let ids = tokenizer.encode_text(text).expect("encodes");
+                assert!(ids.iter().all(|id| !tokenizer.control.contains(id)), "{text} gives {ids:?}");
+            }
+            let ids = tokenizer.encode_continuation("ab").expect("encodes");
+            assert_eq!(ids.len(), 1);
+            assert_eq!(tokenizer.decode(&ids).expect("decodes"), "ab");
+        }
+    }
+
+    #[test]
+    fn a_model_that_matches_whole_entries_is_refused() {
+        let mut json = description(Value::Null, Value::Null, false);
+        json["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]});
+        assert!(Tokenizer::from_json(json).expect_err("refused").to_string().contains("Unigram is not read"));
     }
 }

@@ -52,6 +52,20 @@ pub enum Error {
         /// The record's id.
         actual: String,
     },
+    /// An earlier run's output was made with other settings.
+    #[error(
+        "record {record} of the earlier output has {actual} at {setting}, not {expected}: resume with the same settings, or write to another file"
+    )]
+    OtherSetting {
+        /// Counted from 1.
+        record: usize,
+        /// The setting, as a JSON pointer.
+        setting: String,
+        /// What it is now.
+        expected: String,
+        /// What it was.
+        actual: String,
+    },
     /// A line is not a JSON object of the right form.
     #[error("line {line} is not a finding")]
     Json {

@@ -77,7 +77,15 @@ pub fn read(inputs: &[PathBuf], format: Format, category: Option<VulnCategory>) 
                 _ => Format::Raw,
             };
             let format = if format == Format::Auto { by_name } else { format };
-            lines.extend(read_stream(BufReader::new(reader), &file, format, category)?);
+            match read_stream(BufReader::new(reader), &file, format, category) {
+                Ok(read) => lines.extend(read),
+                // One bad file in a folder is one bad finding; the rest go on.
+                Err(error @ Error::InFile { .. }) if file != *input => {
+                    let id = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    lines.push(Line { id, finding: Err(error), extra: Map::new() });
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(lines)
@@ -117,11 +125,12 @@ fn read_stream(
             start.trim_ascii_start().starts_with(b"{")
         }
     };
+    let in_file = |source| Error::InFile { path: path.to_owned(), source: Box::new(source) };
     if jsonl {
-        return Ok(jsonl::read(Cursor::new(start).chain(reader)).collect());
+        let lines = jsonl::read(Cursor::new(start).chain(reader));
+        return Ok(lines.map(|line| Line { finding: line.finding.map_err(in_file), ..line }).collect());
     }
     reader.read_to_end(&mut start).map_err(io)?;
-    let in_file = |source| Error::InFile { path: path.to_owned(), source: Box::new(source) };
     let pairs = template::parse(&start).map_err(in_file)?;
     let folder = path.parent().and_then(|folder| folder.file_name()).unwrap_or_default().to_string_lossy();
     let category = category
@@ -155,8 +164,10 @@ mod tests {
         fs::write(folder.path().join("XSS/b.http"), RAW).expect("written");
         fs::write(folder.path().join("a.jsonl"), JSON).expect("written");
         fs::write(folder.path().join("README.md"), "not a finding").expect("written");
+        fs::write(folder.path().join("XSS/broken.http"), "GET / HTTP/1.1\n").expect("written");
         let lines = read(&[folder.path().to_owned()], Format::Auto, None).expect("readable");
-        assert_eq!(lines.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(lines.iter().map(|line| line.id.as_str()).collect::<Vec<_>>(), ["b", "broken", "a"]);
+        assert!(crate::error_chain(lines[1].finding.as_ref().expect_err("odd")).contains("broken.http: 1 parts"));
         let finding = lines[0].finding.as_ref().expect("valid");
         assert_eq!(finding.claim, Claim::new(VulnCategory::Xss));
     }

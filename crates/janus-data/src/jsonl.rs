@@ -13,7 +13,7 @@ use base64::Engine;
 use janus_http::{Claim, HttpPair, VulnCategory};
 use serde_json::{Map, Value};
 
-use crate::{Error, Finding, Result, VerdictRecord};
+use crate::{Error, Finding, Result, VerdictLabel, VerdictRecord};
 
 /// What one line of a file held.
 #[derive(Debug)]
@@ -50,27 +50,49 @@ pub fn read(reader: impl BufRead) -> impl Iterator<Item = Line> {
     })
 }
 
-/// How many of `lines` an earlier run has answered in `file`; what a kill left of a last line is cut off.
+/// What an earlier run has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Earlier {
+    /// Records.
+    pub answered: usize,
+    /// Claims that hold among them.
+    pub true_positive: usize,
+}
+
+/// Reads what an earlier run has answered of `lines` in `file`; what a kill left of a last line is cut off. `settings`
+/// are JSON pointers into a record and what its answers must have been made with.
 ///
 /// # Errors
-/// When the file cannot be read or cut, or its records are not of these findings.
-pub fn resume(file: &mut File, lines: &[Line]) -> Result<usize> {
+/// When the file cannot be read or cut, or its records are not of these findings or settings.
+pub fn resume(file: &mut File, lines: &[Line], settings: &[(&str, Value)]) -> Result<Earlier> {
     let io = |source| Error::Io { operation: "read earlier", source };
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(io)?;
     let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-    let mut done = 0;
+    let mut earlier = Earlier::default();
     for record in bytes[..whole].split(|byte| *byte == b'\n').filter(|record| !record.is_empty()) {
+        let done = earlier.answered;
         let value: Value = serde_json::from_slice(record).map_err(|source| Error::Json { line: done + 1, source })?;
         let actual = value.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let expected = lines.get(done).map(|line| line.id.clone()).unwrap_or_default();
         if done >= lines.len() || actual != expected {
             return Err(Error::OtherInput { record: done + 1, expected, actual });
         }
-        done += 1;
+        if let Some(verdict) = value.get("verdict").and_then(Value::as_str) {
+            earlier.true_positive += usize::from(verdict == VerdictLabel::TruePositive.name());
+            for (pointer, expected) in settings {
+                let actual = value.pointer(pointer).unwrap_or(&Value::Null);
+                if actual != expected {
+                    let setting = (*pointer).to_owned();
+                    let (expected, actual) = (expected.to_string(), actual.to_string());
+                    return Err(Error::OtherSetting { record: done + 1, setting, expected, actual });
+                }
+            }
+        }
+        earlier.answered += 1;
     }
     file.set_len(whole as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
-    Ok(done)
+    Ok(earlier)
 }
 
 /// Writes one record as one line.
@@ -86,6 +108,8 @@ pub fn write(mut writer: impl Write, record: &VerdictRecord) -> Result<()> {
 }
 
 fn parse_line(bytes: &[u8], line: usize) -> Line {
+    // Some editors put a byte order mark in front of a file.
+    let bytes = if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
     let mut fields: Map<String, Value> = match serde_json::from_slice(bytes) {
         Ok(fields) => fields,
         Err(source) => {
@@ -93,7 +117,7 @@ fn parse_line(bytes: &[u8], line: usize) -> Line {
             return Line { id: format!("line-{line}"), finding, extra: Map::new() };
         }
     };
-    let id = match fields.remove("id") {
+    let id = match fields.shift_remove("id") {
         Some(Value::String(id)) => id,
         Some(Value::Number(id)) => id.to_string(),
         _ => format!("line-{line}"),
@@ -106,10 +130,10 @@ fn parse_line(bytes: &[u8], line: usize) -> Line {
 
 fn parse_fields(fields: &mut Map<String, Value>, line: usize) -> Result<(HttpPair, Claim)> {
     // Our fields are taken out before the first error returns, so that none of them counts as unknown.
-    let request = (fields.remove("request"), fields.remove("request_base64"));
-    let response = (fields.remove("response"), fields.remove("response_base64"));
-    let category = fields.remove("category");
-    let claim = fields.remove("claim");
+    let request = (fields.shift_remove("request"), fields.shift_remove("request_base64"));
+    let response = (fields.shift_remove("response"), fields.shift_remove("response_base64"));
+    let category = fields.shift_remove("category");
+    let claim = fields.shift_remove("claim");
     let category: VulnCategory = match category {
         Some(Value::String(name)) => name.parse().map_err(|source| Error::Http { line, source })?,
         other => return Err(wrong(line, "category", "a string", other.as_ref())),
@@ -145,7 +169,7 @@ fn parse_claim(category: VulnCategory, value: Option<Value>, line: usize) -> Res
         None | Some(Value::Null) => {}
         Some(Value::String(text)) => claim.text = Some(text),
         Some(Value::Object(mut fields)) => {
-            let mut take = |name: &'static str| match fields.remove(name) {
+            let mut take = |name: &'static str| match fields.shift_remove(name) {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(text)) => Ok(Some(text)),
                 Some(other) => {
@@ -216,9 +240,9 @@ mod tests {
             extra: Map::new(),
         };
         let lines = ["a", "b", "c"].map(line);
-        assert_eq!(resume(&mut file, &lines).expect("readable"), 2);
+        assert_eq!(resume(&mut file, &lines, &[]).expect("readable").answered, 2);
         assert_eq!(file.metadata().expect("there").len(), 22);
-        assert!(resume(&mut file, &lines[1..]).expect_err("another input").to_string().starts_with("record 1"));
+        assert!(resume(&mut file, &lines[1..], &[]).expect_err("another input").to_string().starts_with("record 1"));
     }
 
     #[test]

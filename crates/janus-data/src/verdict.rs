@@ -200,7 +200,7 @@ pub enum VerdictOrNull {
 }
 
 /// The fields of an answer, which a finding's own fields of the same name do not replace.
-const OWN_FIELDS: [&str; 13] = [
+const OWN_FIELDS: [&str; 12] = [
     "id",
     "category",
     "verdict",
@@ -213,7 +213,6 @@ const OWN_FIELDS: [&str; 13] = [
     "seconds",
     "audit",
     "error",
-    "label",
 ];
 
 impl VerdictRecord {

@@ -103,10 +103,10 @@ impl Study {
         let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups };
         let trained = if set.training.is_empty() { [].as_slice() } else { &Control::TRAINED };
         for control in Control::UNTRAINED.iter().chain(trained) {
-            if !evaluated.missing(control.name(), &self.predictions.1).is_empty() {
-                for prediction in benchmark::control(*control, &evaluated, &set.training, self.seed) {
-                    self.keep(prediction, None)?;
-                }
+            let missing = evaluated.missing(control.name(), &self.predictions.1);
+            if !missing.is_empty() {
+                let predictions = benchmark::control(*control, &evaluated, &set.training, self.seed);
+                missing.into_iter().try_for_each(|index| self.keep(predictions[index].clone(), None))?;
             }
         }
         for variant in &config.variants {

@@ -1,9 +1,6 @@
 //! Taking transfer and content encodings off a body.
 
-use std::{
-    borrow::Cow,
-    io::{self, Read},
-};
+use std::{borrow::Cow, io::Read};
 
 use crate::Message;
 
@@ -35,6 +32,10 @@ pub(crate) fn decode(message: &Message) -> DecodedBody<'_> {
             }
             "deflate" if is_zlib(&body.bytes) => {
                 inflate(&mut body, |bytes| Box::new(flate2::read::ZlibDecoder::new(bytes)));
+            }
+            // Some servers leave out the zlib header; browsers read that too.
+            "deflate" if !body.bytes.is_empty() && std::str::from_utf8(&body.bytes).is_err() => {
+                inflate(&mut body, |bytes| Box::new(flate2::read::DeflateDecoder::new(bytes)));
             }
             "br" if !body.bytes.is_empty() && std::str::from_utf8(&body.bytes).is_err() => {
                 inflate(&mut body, |bytes| Box::new(brotli_decompressor::Decompressor::new(bytes, 4096)));
@@ -73,17 +74,23 @@ fn dechunk(body: &mut DecodedBody<'_>) {
     while let Some(end) = memchr::memchr(b'\n', rest) {
         let line = String::from_utf8_lossy(&rest[..end.min(80)]);
         let size = line.split(';').next().unwrap_or_default().trim();
-        let Ok(size) = usize::from_str_radix(size, 16) else { break };
-        any = true;
+        let digits = !size.is_empty() && size.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let Some(size) = digits.then(|| usize::from_str_radix(size, 16).ok()).flatten() else { break };
         rest = &rest[end + 1..];
         if size == 0 {
-            finished = true;
+            (any, finished) = (true, true);
             break;
         }
         let taken = size.min(rest.len());
-        joined.extend_from_slice(&rest[..taken]);
-        rest = &rest[taken..];
-        rest = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).unwrap_or(rest);
+        let (data, behind) = rest.split_at(taken);
+        let ended = behind.strip_prefix(b"\r\n").or_else(|| behind.strip_prefix(b"\n"));
+        // A line that only looks like a size has no line ending where its chunk would end.
+        if ended.is_none() && !behind.is_empty() {
+            break;
+        }
+        any = true;
+        joined.extend_from_slice(data);
+        rest = ended.unwrap_or(behind);
     }
     if any {
         *body = DecodedBody { bytes: Cow::Owned(joined), decoded: true, incomplete: !finished };
@@ -99,8 +106,7 @@ fn inflate(body: &mut DecodedBody<'_>, reader: impl for<'b> Fn(&'b [u8]) -> Box<
     match result {
         Err(_) if out.is_empty() => body.incomplete = true,
         result => {
-            let damaged = result.is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
-            let incomplete = body.incomplete || cut || damaged;
+            let incomplete = body.incomplete || cut || result.is_err();
             *body = DecodedBody { bytes: Cow::Owned(out), decoded: true, incomplete };
         }
     }
@@ -135,6 +141,10 @@ mod tests {
 
     #[test]
     fn a_body_stored_without_its_encoding_is_taken_as_it_is() {
+        for plain in ["10\nshort lines\nand more of them, so that it goes on", "+5\nhello\n"] {
+            let message = response("Transfer-Encoding: chunked", plain.as_bytes());
+            assert_eq!((&*message.decoded_body().bytes, message.decoded_body().decoded), (plain.as_bytes(), false));
+        }
         let message = response("Transfer-Encoding: chunked\r\nContent-Encoding: gzip, br", b"<p>plain</p>");
         let body = message.decoded_body();
         assert_eq!((&*body.bytes, body.decoded, body.incomplete), (b"<p>plain</p>".as_slice(), false, false));
@@ -150,6 +160,19 @@ mod tests {
         let message = response("Content-Encoding: gzip", &zipped[..zipped.len() - 12]);
         let body = message.decoded_body();
         assert!(body.incomplete && body.decoded && body.bytes.starts_with(b"<p>hello"));
+    }
+
+    #[test]
+    fn deflate_is_read_with_its_header_and_without() {
+        let text = b"<p>hello</p>".repeat(50);
+        let mut with = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        with.write_all(&text).expect("in memory");
+        let mut without = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        without.write_all(&text).expect("in memory");
+        for bytes in [with.finish().expect("in memory"), without.finish().expect("in memory")] {
+            let message = response("Content-Encoding: deflate", &bytes);
+            assert_eq!(&*message.decoded_body().bytes, text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::{Claim, HttpPair, Message};
+use crate::{Claim, HttpPair};
 
 /// The most bytes of a pair that a model is shown: request and response together, as text, markers not counted.
 ///
@@ -14,6 +14,9 @@ pub const PAIR_BUDGET: usize = 720;
 /// Stands for what was cut. Short, since every gap costs the model tokens.
 const GAP: &str = "[...]";
 
+/// Stands behind a body of which something is missing.
+const INCOMPLETE: &str = "\n[the body ends early or could not be decoded]";
+
 /// What is kept on each side of an evidence string or of a reflected value, in bytes.
 const SURROUNDINGS: usize = 60;
 /// How many places of one value are kept.
@@ -22,8 +25,8 @@ const PLACES: usize = 3;
 const LINE: usize = 160;
 /// Request values shorter than this, in bytes, occur everywhere by chance and are not searched for.
 const SHORTEST_VALUE: usize = 3;
-/// How many request values are searched for.
-const VALUES: usize = 64;
+/// How many request values are searched for, and how many of the claimed parameter.
+const VALUES: usize = 32;
 
 /// Headers that decide a finding, kept before others.
 const WEIGHTY: [&str; 24] = [
@@ -73,15 +76,17 @@ pub struct CutPair {
 /// surroundings; the other headers; the body from its beginning. Each gap is marked `[...]`. The rule looks at
 /// nothing but pair and claim, so training, evaluation and use see the same bytes.
 pub fn cut(pair: &HttpPair, claim: &Claim) -> CutPair {
-    let (request, response) = (pair.request().text(), pair.response().text());
+    let (request, mut response) = (pair.request().text(), pair.response().text());
+    if pair.response().decoded_body().incomplete {
+        response.push_str(INCOMPLETE);
+    }
     if request.len() + response.len() <= PAIR_BUDGET {
         return CutPair { request, response, cut_bytes: 0 };
     }
     let request_budget = (PAIR_BUDGET / 3).max(PAIR_BUDGET.saturating_sub(response.len())).min(request.len());
     let values = Values::new(pair, claim);
-    let (request, request_cut) = cut_message(pair.request(), &request, request_budget, claim, &values);
-    let (response, response_cut) =
-        cut_message(pair.response(), &response, PAIR_BUDGET - request_budget, claim, &values);
+    let (request, request_cut) = cut_message(&request, request_budget, claim, &values);
+    let (response, response_cut) = cut_message(&response, PAIR_BUDGET - request_budget, claim, &values);
     CutPair { request, response, cut_bytes: request_cut + response_cut }
 }
 
@@ -95,8 +100,12 @@ impl Values {
     fn new(pair: &HttpPair, claim: &Claim) -> Self {
         let mut claimed: Vec<String> = claim.evidence.iter().cloned().collect();
         let mut others = Vec::new();
-        for parameter in pair.request().parameters().into_iter().take(VALUES) {
-            let list = if claim.parameter.as_ref() == Some(&parameter.name) { &mut claimed } else { &mut others };
+        for parameter in pair.request().parameters() {
+            let is_claimed = claim.parameter.as_ref() == Some(&parameter.name);
+            let list = if is_claimed { &mut claimed } else { &mut others };
+            if list.len() >= 2 * VALUES {
+                continue;
+            }
             for value in [parameter.value, parameter.raw_value] {
                 if value.len() >= SHORTEST_VALUE && !list.contains(&value) {
                     list.push(value);
@@ -108,10 +117,10 @@ impl Values {
     }
 }
 
-fn cut_message(message: &Message, text: &str, budget: usize, claim: &Claim, values: &Values) -> (String, usize) {
+fn cut_message(text: &str, budget: usize, claim: &Claim, values: &Values) -> (String, usize) {
     let mut kept = Kept { text, ranges: Vec::new(), left: budget };
     // The head's bytes are its text unless it was decoded from Windows-1252; spans are found again by line.
-    let lines = head_lines(text, message.headers().len());
+    let lines = head_lines(text);
     let name =
         |line: &Range<usize>| text[line.clone()].split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
     let short = |line: &Range<usize>| line.start..line.end.min(line.start + LINE);
@@ -135,9 +144,9 @@ fn cut_message(message: &Message, text: &str, budget: usize, claim: &Claim, valu
     kept.finish()
 }
 
-/// The lines of the head with their endings: start line first. `headers` bounds how many are looked at.
-fn head_lines(text: &str, headers: usize) -> Vec<Range<usize>> {
-    let mut lines = Vec::with_capacity(headers.min(1024) + 1);
+/// The lines of the head with their endings: start line first.
+fn head_lines(text: &str) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
     let mut at = text.len() - text.trim_start().len();
     while at < text.len() {
         let end = memchr::memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |length| at + length + 1);

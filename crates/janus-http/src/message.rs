@@ -12,6 +12,9 @@ use crate::{DecodedBody, Error, Result, body};
 /// A half-open range of byte offsets in a message.
 pub type Span = std::ops::Range<usize>;
 
+/// What may stand around a header's value (RFC 9110, section 5.6.3).
+const SPACE: [char; 2] = [' ', '\t'];
+
 /// The first line of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartLine {
@@ -78,6 +81,7 @@ impl Message {
     ) -> Result<Self> {
         // Blank lines before the start line are skipped, as RFC 9112 section 2.2 asks of a server.
         let begin = raw.iter().position(|byte| !byte.is_ascii_whitespace()).ok_or(Error::EmptyMessage { message })?;
+        let begin = begin + interim_length(&raw[begin..]);
         let (first, mut at) = line_at(&raw, begin);
         let first_text = latin(&raw[first.clone()]);
         let start_line = start_line(&first_text).ok_or_else(|| Error::StartLine {
@@ -96,13 +100,20 @@ impl Message {
             if matches!(bytes[0], b' ' | b'\t') {
                 // An obsolete folded line belongs to the header above it.
                 if let Some(header) = headers.last_mut() {
-                    header.value = format!("{} {}", header.value, latin(bytes).trim()).trim().to_owned();
+                    let folded = latin(bytes);
+                    let folded = folded.trim_matches(SPACE);
+                    if !folded.is_empty() {
+                        if !header.value.is_empty() {
+                            header.value.push(' ');
+                        }
+                        header.value.push_str(folded);
+                    }
                     header.span.end = line.end;
                 }
             } else if let Some(colon) = memchr::memchr(b':', bytes) {
                 headers.push(Header {
-                    name: latin(&bytes[..colon]).trim().to_owned(),
-                    value: latin(&bytes[colon + 1..]).trim().to_owned(),
+                    name: latin(&bytes[..colon]).trim_matches(SPACE).to_owned(),
+                    value: latin(&bytes[colon + 1..]).trim_matches(SPACE).to_owned(),
                     span: line,
                 });
             }
@@ -171,16 +182,15 @@ impl Message {
         body::decode(self)
     }
 
-    /// The character encoding that Content-Type or a byte order mark names; UTF-8 where neither does.
+    /// The character encoding that Content-Type names; UTF-8 where it names none.
     pub fn encoding(&self) -> &'static Encoding {
-        let content_type = self.header("content-type").unwrap_or_default();
-        content_type
-            .split(';')
-            .skip(1)
-            .filter_map(|parameter| parameter.split_once('='))
-            .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-            .and_then(|(_, label)| Encoding::for_label(label.trim().trim_matches(['"', '\'']).as_bytes()))
-            .unwrap_or(UTF_8)
+        // Where the header is repeated, the last one that names a charset counts.
+        let charset = |header: &Header| {
+            let mut parameters = header.value.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+            let (_, label) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+            Encoding::for_label(label.trim().trim_matches(['"', '\'']).as_bytes())
+        };
+        self.headers_named("content-type").filter_map(charset).last().unwrap_or(UTF_8)
     }
 
     /// Head and decoded body as text, the way a reader is shown the message.
@@ -191,6 +201,33 @@ impl Message {
         let body = self.decoded_body();
         text.push_str(&self.encoding().decode(&body.bytes).0);
         text
+    }
+}
+
+/// How many bytes of interim responses (`HTTP/1.1 100 Continue`) stand in front of the final one.
+fn interim_length(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let rest = &bytes[at..];
+        let interim = matches!(rest, [b'H', b'T', b'T', b'P', b'/', ..])
+            && status_of(rest).is_some_and(|status| (100..200).contains(&status) && status != 101);
+        let blank = |end: &[u8]| memchr::memmem::find(rest, end).map(|found| found + end.len());
+        let next = match (blank(b"\r\n\r\n"), blank(b"\n\n")) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        match next {
+            Some(next) if interim && rest[next..].starts_with(b"HTTP/") => at += next,
+            _ => return at,
+        }
+    }
+}
+
+fn status_of(bytes: &[u8]) -> Option<u16> {
+    let (line, _) = line_at(bytes, 0);
+    match status_line(&latin(&bytes[line]))? {
+        StartLine::Response { status, .. } => Some(status),
+        StartLine::Request { .. } => None,
     }
 }
 
@@ -237,7 +274,7 @@ fn status_line(line: &str) -> Option<StartLine> {
         return None;
     }
     let (status, reason) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
-    if status.len() != 3 {
+    if status.len() != 3 || !status.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     Some(StartLine::Response { status: status.parse().ok()?, reason: reason.trim().to_owned() })
@@ -269,6 +306,30 @@ mod tests {
     fn a_folded_header_is_one_header() {
         let message = Message::parse_response(b"HTTP/1.1 200 OK\r\nX: a\r\n  b\r\n\r\n".to_vec()).expect("valid");
         assert_eq!(message.header("x").as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn interim_responses_are_passed_over_and_kept_in_the_bytes() {
+        let raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nA: 1\r\n\r\nbody";
+        let message = Message::parse_response(raw.to_vec()).expect("valid");
+        assert_eq!((message.status(), message.headers().len(), message.body()), (Some(200), 1, b"body".as_slice()));
+        assert_eq!(message.raw(), raw);
+    }
+
+    #[test]
+    fn only_spaces_and_tabs_are_taken_off_a_value() {
+        let message = Message::parse_response("HTTP/1.1 200 OK\r\nX-A: \tnosniff\u{a0}\r\n\r\n".into()).expect("valid");
+        assert_eq!(message.header("x-a").as_deref(), Some("nosniff\u{a0}"));
+    }
+
+    #[test]
+    fn many_folded_lines_cost_no_more_than_their_bytes() {
+        let raw =
+            [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &b"a".repeat(500_000), &b"\n b".repeat(250_000), b"\n\n"].concat();
+        let start = std::time::Instant::now();
+        let message = Message::parse_response(raw).expect("valid");
+        assert_eq!(message.headers()[0].value.len(), 1_000_000);
+        assert!(start.elapsed().as_secs() < 5);
     }
 
     #[test]

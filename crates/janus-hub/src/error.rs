@@ -46,6 +46,12 @@ pub enum Error {
         /// In lower-case hex.
         actual: String,
     },
+    /// The caller asked to stop.
+    #[error("stopped before {name} was there")]
+    Interrupted {
+        /// The model.
+        name: String,
+    },
     /// A file cannot be read or written.
     #[error("cannot {operation} {}", path.display())]
     Io {

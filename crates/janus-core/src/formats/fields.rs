@@ -20,6 +20,11 @@ impl Fields {
         &self.model_type
     }
 
+    /// Whether the field is there, be it null.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     /// The field's value; `None` where it is absent or null.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|value| !value.is_null())

@@ -88,6 +88,13 @@ impl Gguf {
             return Err(bad_file(path, format!("`general.alignment` is {alignment}")));
         }
         let data = reader.at.next_multiple_of(alignment);
+        // Tensors that share bytes would ask for more memory than the file can justify.
+        found.sort_by_key(|(_, info)| info.begin);
+        if let Some([(a, _), (b, _)]) =
+            found.array_windows().find(|[(_, a), (_, b)]| a.begin.saturating_add(a.length as u64) > b.begin)
+        {
+            return Err(bad_file(path, format!("tensors `{a}` and `{b}` overlap")));
+        }
         let mut tensors = HashMap::new();
         for (name, mut info) in found {
             let end = info.begin.checked_add(data).and_then(|begin| begin.checked_add(info.length as u64));

@@ -13,15 +13,7 @@ use crate::{
 };
 
 /// Keys of an architecture that change nothing this decoder computes.
-const HARMLESS: [&str; 7] = [
-    "attention.value_length",
-    "rope.scaling.finetuned",
-    "rope.scaling.orig_ctx_len",
-    "tensor_data_layout",
-    "use_parallel_residual",
-    "rope.scaling.yarn_log_multiplier",
-    "attention.causal",
-];
+const HARMLESS: [&str; 3] = ["rope.scaling.finetuned", "rope.scaling.orig_ctx_len", "tensor_data_layout"];
 
 /// What a file says of its architecture.
 ///
@@ -69,6 +61,7 @@ pub(super) fn parse(gguf: &mut Gguf) -> Result<(ModelConfig, Family)> {
             return Err(fields.unsupported("a mixture of experts is not computed".to_owned()));
         }
     }
+    fields.must_be("attention.causal", &Value::Bool(true))?;
     let config = read(&mut fields, &family, gguf)?;
     fields.finish(|name| HARMLESS.contains(&name))?;
     Ok((config.validated()?, family))
@@ -209,6 +202,9 @@ fn rope(
         let factors = read(gguf, "rope_factors_short.weight")?;
         RopeScaling::Factors { factors, attention_factor: attention_factor.unwrap_or(1.0) }
     } else if gguf.tensors.contains_key("rope_freqs.weight") {
+        if let Some(factor) = factor.filter(|factor| *factor != 1.0) {
+            return Err(fields.unsupported(format!("a rope scaling of {factor} beside factors for each frequency")));
+        }
         RopeScaling::Factors { factors: read(gguf, "rope_freqs.weight")?, attention_factor: 1.0 }
     } else {
         match (kind.as_deref(), factor) {

@@ -121,7 +121,7 @@ fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
     let mut merges = Vec::new();
     for (id, token) in tokens.iter().enumerate() {
         // Control tokens and whole texts set by the maker are matched, never merged. Long ones would cost a lot.
-        if kinds.get(id).is_some_and(|kind| *kind != 1.0) || token.len() > 256 {
+        if kinds.get(id).is_some_and(|kind| *kind != 1.0) || token.len() > 64 {
             continue;
         }
         for (at, _) in token.char_indices().skip(1) {

@@ -8,17 +8,19 @@ use super::{
 };
 use crate::{
     Error, Result,
-    config::{AttentionSpan, LayerConfig, MlpKind, ModelConfig, RopeConfig, RopeScaling},
+    config::{AttentionSpan, LayerConfig, MlpKind, ModelConfig, Norm, RopeConfig, RopeScaling},
 };
 
 /// Fields that change nothing a frozen model computes.
-const HARMLESS: [&str; 30] = [
+const HARMLESS: [&str; 44] = [
     "architectures",
     "attention_dropout",
     "attn_implementation",
     "auto_map",
     "cache_implementation",
+    "do_sample",
     "dtype",
+    "early_stopping",
     "embd_pdrop",
     "embedding_dropout",
     "fim",
@@ -28,17 +30,29 @@ const HARMLESS: [&str; 30] = [
     "is_llama_config",
     "keys_to_ignore_at_inference",
     "label2id",
-    "max_window_layers",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
+    "max_sequence_length",
+    "min_length",
     "model_type",
     "name_or_path",
+    "num_beams",
+    "num_return_sequences",
     "pretraining_tp",
     "problem_type",
+    "repetition_penalty",
     "resid_pdrop",
     "residual_dropout",
     "return_dict",
+    "temperature",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
     "torch_dtype",
     "transformers.js_config",
     "transformers_version",
+    "typical_p",
     "unsloth_fixed",
     "unsloth_version",
     "use_cache",
@@ -85,6 +99,13 @@ fn read(fields: &mut Fields, family: &Family) -> Result<ModelConfig> {
     fields.must_be("use_parallel_residual", &Value::Bool(false))?;
     fields.must_be("use_bidirectional_attention", &Value::Bool(false))?;
     fields.must_be("norm_type", &Value::from("layer_norm"))?;
+    fields.must_be("mlp_type", &Value::from("default"))?;
+    for (name, neutral) in [("is_causal", true), ("is_decoder", true), ("scale_attn_weights", true)] {
+        fields.must_be(name, &Value::Bool(neutral))?;
+    }
+    for name in ["full_attn_mod", "interpolate_factor"] {
+        fields.must_be(name, &Value::from(1))?;
+    }
     let query_scalar = match fields.model_type() {
         "gemma2" | "gemma3_text" => fields.number("query_pre_attn_scalar")?.unwrap_or(256.0),
         _ => head_dim as f64,
@@ -102,8 +123,15 @@ fn read(fields: &mut Fields, family: &Family) -> Result<ModelConfig> {
     let residual_scale = granite(fields, "residual_multiplier")?;
     let logits_divisor = granite(fields, "logits_scaling")?;
     let softcaps = fields.model_type().starts_with("gemma");
-    let mut softcap = |name: &str| if softcaps { fields.number(name) } else { Ok(None) };
-    let (attention_softcap, logit_softcap) = (softcap("attn_logit_softcapping")?, softcap("final_logit_softcapping")?);
+    // Where a file leaves them out, the family's own values hold; null switches them off.
+    let defaults = if fields.model_type() == "gemma2" { [Some(50.0), Some(30.0)] } else { [None, None] };
+    let mut softcap = |name: &str, default: Option<f64>| match softcaps {
+        true if fields.has(name) => fields.number(name),
+        true => Ok(default),
+        false => Ok(None),
+    };
+    let attention_softcap = softcap("attn_logit_softcapping", defaults[0])?;
+    let logit_softcap = softcap("final_logit_softcapping", defaults[1])?;
     Ok(ModelConfig {
         vocab_size: fields.required_size("vocab_size")?,
         hidden_size,
@@ -136,20 +164,19 @@ fn read(fields: &mut Fields, family: &Family) -> Result<ModelConfig> {
 }
 
 fn norm_eps(fields: &mut Fields, family: &Family) -> Result<f64> {
-    for name in ["rms_norm_eps", "norm_epsilon", "layer_norm_eps"] {
-        if let Some(eps) = fields.number(name)? {
-            return Ok(eps);
-        }
-    }
-    Ok(family.norm_eps)
+    // Some files carry the field of the other kind of norm along.
+    let [rms, layer] =
+        [fields.number("rms_norm_eps")?, fields.number("norm_epsilon")?.or(fields.number("layer_norm_eps")?)];
+    let eps = if family.norm == Norm::Layer { layer } else { rms };
+    Ok(eps.unwrap_or(family.norm_eps))
 }
 
 fn read_activation(fields: &mut Fields, family: &Family) -> Result<crate::config::Activation> {
     // Where both are given the library reads `hidden_activation`; an old `hidden_act` beside it was a mistake.
-    let names = [fields.text("hidden_activation")?, fields.text("hidden_act")?];
-    let gated_gelu = family.scaled_embedding;
-    match names.into_iter().flatten().next() {
-        Some(name) if gated_gelu && name == "gelu" => Ok(family.activation),
+    let (newer, older) = (fields.text("hidden_activation")?, fields.text("hidden_act")?);
+    // The older field says `gelu` and means its approximation in the family that scales its embedding.
+    let older = older.filter(|name| !(family.scaled_embedding && name == "gelu"));
+    match newer.or(older) {
         Some(name) => {
             activation(&name).ok_or_else(|| fields.unsupported(format!("activation {name:?} is not computed")))
         }
@@ -182,7 +209,7 @@ fn biases(fields: &mut Fields, family: &Family) -> Result<(bool, bool, bool)> {
 }
 
 fn spans(fields: &mut Fields, family: &Family, n_layers: usize) -> Result<Vec<AttentionSpan>> {
-    let window = fields.size("sliding_window")?;
+    let window = if fields.has("sliding_window") { fields.size("sliding_window")? } else { family.default_window };
     let use_window = fields.boolean("use_sliding_window")?;
     let from_layer = fields.size("max_window_layers")?.unwrap_or(28);
     let mut pattern = None;
@@ -273,6 +300,9 @@ fn positions(fields: &mut Fields, family: &Family, spans: &[AttentionSpan], rota
     };
     let without = fields.numbers("no_rope_layers")?;
     let interval = fields.size("no_rope_layer_interval")?;
+    if let Some(list) = without.as_ref().filter(|list| !list.is_empty() && list.len() != spans.len()) {
+        return Err(field_error("no_rope_layers", "one entry a layer", &list.len().to_string()));
+    }
     let any_window = spans.iter().any(|span| *span != AttentionSpan::Full);
     let layers = spans.iter().enumerate().map(|(layer, span)| {
         let rotates = match family.positions {

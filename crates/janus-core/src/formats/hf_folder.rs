@@ -1,7 +1,7 @@
 //! A Hugging Face model folder.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -113,16 +113,13 @@ impl FolderSource {
         let Some(Value::Object(weight_map)) = index.get("weight_map") else {
             return Err(bad_file(&index_path, "`weight_map` is missing"));
         };
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
         for (tensor, file) in weight_map {
             let plain = file.as_str().filter(|name| Path::new(name).file_name().is_some_and(|last| last == *name));
             let name =
                 plain.ok_or_else(|| bad_file(&index_path, format!("tensor `{tensor}`: {file} is no file name")))?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
+            names.insert(name);
         }
-        names.sort_unstable();
         names.iter().try_for_each(|name| source.add(&folder.join(name)))?;
         match weight_map.keys().find(|tensor| !source.shard_of.contains_key(*tensor)) {
             Some(name) => Err(Error::MissingTensor { name: name.clone(), path: folder.to_owned() }),

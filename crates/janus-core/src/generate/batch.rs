@@ -61,6 +61,8 @@ struct Row {
     prompt: TokenIds,
     written: TokenIds,
     text: String,
+    /// How much of the text was handed out, in bytes.
+    handed: usize,
     reason: Option<FinishReason>,
     /// Of the token behind the last one that the cache holds.
     logits: Vec<f32>,
@@ -81,8 +83,8 @@ impl<'a> Session<'a> {
                 actual: "none".to_owned(),
             });
         }
-        if longest + reserve > config.max_position_embeddings {
-            let (needed, limit) = (longest + reserve, config.max_position_embeddings);
+        if longest.saturating_add(reserve) > config.max_position_embeddings {
+            let (needed, limit) = (longest.saturating_add(reserve), config.max_position_embeddings);
             return Err(Error::ContextLength { needed, limit });
         }
         let mut cache = KvCache::new(config, prompts.len(), longest + reserve, model.decoder.device());
@@ -93,16 +95,19 @@ impl<'a> Session<'a> {
             let states = model.decoder.forward_cached(&batch, &mut cache, index..index + 1)?;
             let logits = model.logits_at(states.last, &[prompt.len() - 1])?.remove(0);
             let (written, text) = (TokenIds::default(), String::new());
-            rows.push(Row { prompt, written, text, reason: None, logits });
+            rows.push(Row { prompt, written, text, handed: 0, reason: None, logits });
         }
         Ok(Self { model, cache, rows })
     }
 
-    /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets each new piece of
-    /// text as it is written, a stop text's beginning too, and may end the work.
+    /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets the new text of each
+    /// token as it is written, a stop text's beginning too, and may end the work.
     ///
     /// # Errors
     /// When a setting is outside its range, or `on_text` ends the work.
+    ///
+    /// # Panics
+    /// When there is not one seed for each row.
     pub fn generate(
         &mut self,
         tokenizer: &Tokenizer,
@@ -111,6 +116,7 @@ impl<'a> Session<'a> {
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>> {
         config.sampling.validate()?;
+        assert_eq!(seeds.len(), self.rows.len(), "one seed for each row");
         let mut samplers: Vec<_> = seeds.iter().map(|seed| Sampler::new(config.sampling, *seed)).collect();
         while self.rows.iter().any(|row| row.reason.is_none()) {
             for (index, (row, sampler)) in self.rows.iter_mut().zip(&mut samplers).enumerate() {
@@ -127,11 +133,14 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 row.written.extend([next]);
-                let before = row.text.len();
                 row.text = tokenizer.decode(&row.written)?;
-                // A letter may need several tokens; until it is whole it decodes to U+FFFD.
-                let whole = row.text.trim_end_matches('\u{fffd}');
-                if whole.len() > before && on_text(index, &whole[whole.floor_char_boundary(before)..]).is_break() {
+                // A letter may need several tokens; until it is whole it decodes to U+FFFD. A token without a whole
+                // letter is announced too, so that the caller can end the work at any one.
+                let whole = row.text.trim_end_matches('\u{fffd}').len().max(row.handed);
+                let new = row.text.get(row.handed..whole).unwrap_or_default();
+                let goes_on = on_text(index, new);
+                row.handed = whole;
+                if goes_on.is_break() {
                     return Err(Error::Interrupted);
                 }
                 if config.stop_texts.iter().any(|stop| row.text.contains(stop.as_str())) {
