@@ -193,6 +193,28 @@ fn tokenizers_and_chat_templates() {
     });
 }
 
+#[test]
+fn tokenizer_files() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    janus_core::write_tiny_model(folder.path(), 1).expect("written");
+    let settings = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": [{"name": "default", "template": "{{ messages[0].content }}"}]}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), settings).expect("written");
+    fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": [257, 258]}"#).expect("written");
+    for (file, cases) in [("tokenizer.json", 1500), ("tokenizer_config.json", 500)] {
+        let path = folder.path().join(file);
+        let original = fs::read(&path).expect("there");
+        survive(file, &original, cases, 16 << 20, |bytes| {
+            fs::write(&path, bytes).expect("written");
+            let janus =
+                Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path()))?;
+            let ids = janus.tokenizer().encode_text("text <|im_end|> é").map_err(|error| error_chain(&error))?;
+            janus.tokenizer().decode(&ids).map(drop).map_err(|error| error_chain(&error))
+        });
+        fs::write(&path, original).expect("written");
+    }
+}
+
 const PAIRS: &str = "GET /a?q=%3Cb%3E HTTP/1.1\r\nHost: a.example\r\nCookie: a=b\r\n\r\n\n<<<<>>>>\nHTTP/1.1 200 OK\r\n\
 Content-Type: text/html; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<p><b\r\n4\r\n></p>\r\n0\r\n\r\n\n<<<<>>>>\n\
 POST / HTTP/1.0\nContent-Type: application/x-www-form-urlencoded\n\na=b&c=%zz\n<<<<>>>>\nHTTP/2 404\nX: y\n z\n\nnone\n";

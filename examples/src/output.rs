@@ -1,7 +1,6 @@
 //! Records as a table for people or as JSON Lines for programs.
 
 use std::{
-    fmt,
     fs::{File, OpenOptions},
     io::{IsTerminal, Write},
     path::Path,
@@ -12,7 +11,7 @@ use anyhow::Context;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use janus_core::VerdictLabel;
 use janus_data::{
-    VerdictRecord, jsonl,
+    UnknownName, VerdictRecord, by_name, jsonl,
     jsonl::{Earlier, Line},
 };
 use serde_json::Value;
@@ -26,21 +25,20 @@ pub enum OutputFormat {
     Jsonl,
 }
 
-impl fmt::Display for OutputFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(if *self == Self::Table { "table" } else { "jsonl" })
+impl OutputFormat {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Jsonl => "jsonl",
+        }
     }
 }
 
 impl FromStr for OutputFormat {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "table" => Ok(Self::Table),
-            "jsonl" => Ok(Self::Jsonl),
-            _ => Err("expected one of table, jsonl".to_owned()),
-        }
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        by_name(name, &[Self::Table, Self::Jsonl], Self::name)
     }
 }
 

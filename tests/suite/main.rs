@@ -6,6 +6,7 @@ mod decoder;
 mod gguf;
 mod hub;
 mod metrics;
+mod results;
 mod split;
 mod tidy;
 

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use burn::tensor::Device;
+use janus_data::{UnknownName, by_name};
 
 use crate::{Error, Result};
 
@@ -92,12 +93,9 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl FromStr for DeviceChoice {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|choice| choice.name() == name)
-            .ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::name).join(", ")))
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::ALL, Self::name)
     }
 }

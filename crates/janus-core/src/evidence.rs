@@ -1,5 +1,5 @@
-//! The bytes of a pair that a verdict rests on: what the claim points at and what the analysis quotes, as far as it
-//! occurs verbatim. A quote that does not occur is left out.
+//! The bytes of a pair that a verdict rests on: what the claim points at (its evidence, its header's lines) and what
+//! the analysis quotes, as far as it occurs verbatim. A quote that does not occur is left out.
 
 use janus_data::{Evidence, MessagePart};
 use janus_http::{Claim, DecodedBody, HttpPair, Message};
@@ -12,7 +12,12 @@ const MOST: usize = 8;
 /// The evidence for one verdict, in the order: claim, quotes of the analysis.
 pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Vec<Evidence> {
     let mut found: Vec<Evidence> = Vec::new();
-    let claimed = claim.evidence.as_deref().into_iter().filter(|claimed| !claimed.is_empty());
+    let response = pair.response();
+    let header_lines = claim.header.iter().flat_map(|name| response.headers_named(name));
+    let header_lines: Vec<_> =
+        header_lines.map(|header| String::from_utf8_lossy(&response.raw()[header.span.clone()])).collect();
+    let evidence = claim.evidence.as_deref().into_iter();
+    let claimed = evidence.chain(header_lines.iter().map(|line| &**line)).filter(|claimed| !claimed.is_empty());
     let quoted = analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST);
     // The response is where an effect shows; the request is asked only where the response has nothing.
     let places = [
@@ -92,18 +97,23 @@ mod tests {
         )
         .expect("valid");
         let analysis = "It returns \"<b>abc\", has `200 OK`, and quotes \"invented text\"; the request has 'q=abcdef'.";
-        let found = find(&pair, &Claim::new(VulnCategory::Xss).with_evidence("chunked"), Some(analysis));
+        let found = find(
+            &pair,
+            &Claim::new(VulnCategory::Xss).with_evidence("chunked").with_header("transfer-encoding"),
+            Some(analysis),
+        );
         let seen: Vec<_> = found.iter().map(|one| (one.quote.as_str(), one.part, one.decoded)).collect();
         assert_eq!(
             seen,
             [
                 ("chunked", MessagePart::Response, false),
+                ("Transfer-Encoding: chunked", MessagePart::Response, false),
                 ("<b>abc", MessagePart::Response, true),
                 ("200 OK", MessagePart::Response, false),
                 ("q=abcdef", MessagePart::Request, false),
             ]
         );
         let raw = pair.response().raw();
-        assert_eq!(&raw[found[2].start..found[2].end], b"200 OK");
+        assert_eq!(&raw[found[3].start..found[3].end], b"200 OK");
     }
 }

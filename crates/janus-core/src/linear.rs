@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::{Result, formats::WeightSource};
+
 /// `y = x W^T + b` with a weight that never changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
@@ -10,20 +12,23 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// A projection from values in the checkpoint's order.
+    /// Loads `name.weight`, `[d_output, d_input]`, and with `bias` `name.bias`, `[d_output]`.
     ///
-    /// # Shapes
-    /// - weight: `[d_output, d_input]`
-    /// - bias: `[d_output]`
-    pub(crate) fn new(
-        weight: Vec<f32>,
-        bias: Option<Vec<f32>>,
-        [d_output, d_input]: [usize; 2],
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub(crate) fn load(
+        name: &str,
+        shape: [usize; 2],
+        bias: bool,
+        source: &mut dyn WeightSource,
         device: &Device,
-    ) -> Self {
-        let weight = Tensor::from_data(TensorData::new(weight, [d_output, d_input]), device);
-        let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [1, d_output]), device));
-        Self { weight, bias }
+    ) -> Result<Self> {
+        let weight = source.take(&format!("{name}.weight"), &shape)?;
+        let bias = if bias { Some(source.take(&format!("{name}.bias"), &shape[..1])?) } else { None };
+        Ok(Self {
+            weight: Tensor::from_data(TensorData::new(weight, shape), device),
+            bias: bias.map(|bias| Tensor::from_data(TensorData::new(bias, [1, shape[0]]), device)),
+        })
     }
 
     /// A projection that shares its weight with an embedding.

@@ -1,7 +1,7 @@
 //! The one prompt of training, evaluation and use, in the order task, pair, claim: a scanner files many claims on one
 //! pair, and all of them share what stands in front of the claim.
 
-use janus_data::Variant;
+use janus_data::{UnknownName, Variant, by_name};
 use janus_http::{Claim, CutPair, VulnCategory};
 
 use crate::chat::{Message, Role};
@@ -36,13 +36,10 @@ impl std::fmt::Display for Analysis {
 }
 
 impl std::str::FromStr for Analysis {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        [Self::None, Self::Full]
-            .into_iter()
-            .find(|analysis| analysis.name() == name)
-            .ok_or_else(|| "expected one of none, full".to_owned())
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &[Self::None, Self::Full], Self::name)
     }
 }
 

@@ -153,10 +153,13 @@ pub enum Error {
         number: i64,
     },
     /// A stored part that does not exist.
-    #[error("{reason}")]
+    #[error("unknown part {actual:?}")]
     PartName {
-        /// What is wrong.
-        reason: String,
+        /// What is stored.
+        actual: String,
+        /// The parts that exist.
+        #[source]
+        source: UnknownName,
     },
     /// A stored message that cannot be read.
     #[error("the pair cannot be read")]
@@ -172,6 +175,27 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// A name that is none of those that exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {}", expected.join(", "))]
+pub struct UnknownName {
+    /// The names that exist.
+    pub expected: Vec<&'static str>,
+}
+
+/// The one of `all` whose name was given, whatever the case of its letters.
+///
+/// # Errors
+/// When there is none: says which names exist.
+pub fn by_name<T: Copy>(
+    given: &str,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> std::result::Result<T, UnknownName> {
+    let found = all.iter().copied().find(|one| name(*one).eq_ignore_ascii_case(given));
+    found.ok_or_else(|| UnknownName { expected: all.iter().map(|one| name(*one)).collect() })
 }
 
 /// An error and its sources in one line, as people read them.

@@ -14,7 +14,7 @@ use std::{
 use janus_http::{Claim, VulnCategory};
 use serde_json::Map;
 
-use crate::{Error, Finding, Result, jsonl, jsonl::Line, template};
+use crate::{Error, Finding, Result, UnknownName, by_name, jsonl, jsonl::Line, template};
 
 /// How findings are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,13 +48,10 @@ impl fmt::Display for Format {
 }
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
-            .ok_or_else(|| "expected one of auto, raw, jsonl".into())
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::ALL, Self::name)
     }
 }
 

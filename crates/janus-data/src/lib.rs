@@ -28,7 +28,7 @@ mod store;
 pub mod template;
 mod verdict;
 
-pub use error::{Error, Result, error_chain};
+pub use error::{Error, Result, UnknownName, by_name, error_chain};
 pub use finding::Finding;
 pub use sample::{Origin, Part, Sample};
 #[cfg(feature = "sqlite")]

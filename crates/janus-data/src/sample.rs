@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use janus_http::{Claim, HttpPair};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Finding, Result};
+use crate::{Error, Finding, Result, UnknownName, by_name};
 
 /// The parts of a set, by group (see [`split`](crate::split)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,14 +52,10 @@ impl fmt::Display for Part {
 }
 
 impl FromStr for Part {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        let parts = Self::SHARES.map(|(part, _)| part);
-        parts
-            .into_iter()
-            .find(|part| part.name() == name)
-            .ok_or_else(|| format!("unknown part {name:?}, expected one of {}", parts.map(Self::name).join(", ")))
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::SHARES.map(|(part, _)| part), Self::name)
     }
 }
 

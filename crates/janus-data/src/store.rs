@@ -170,7 +170,9 @@ impl Store {
                 serde_json::from_value(Value::Object(fields)).map_err(|source| Error::Claim { source })?
             }
         };
-        let part = text("part")?.map(|name| name.parse().map_err(|reason| Error::PartName { reason })).transpose()?;
+        let part = text("part")?
+            .map(|name| name.parse().map_err(|source| Error::PartName { actual: name.clone(), source }))
+            .transpose()?;
         Ok(Sample {
             id: id.to_string(),
             pair,

@@ -6,6 +6,8 @@ use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::{UnknownName, by_name};
+
 /// A number between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -84,13 +86,10 @@ impl fmt::Display for Variant {
 }
 
 impl FromStr for Variant {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|variant| variant.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::name).join(", ")))
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::ALL, Self::name)
     }
 }
 

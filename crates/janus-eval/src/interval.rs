@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn samples_of_one_group_count_as_one() {
         // 20 groups of 50 equal samples are as uncertain as 20 samples, not as 1,000.
-        let truth = |index: usize| index % 2 == 0;
+        let truth = |index: usize| index.is_multiple_of(2);
         let wide: Vec<Vec<bool>> = (0..20).map(|index| vec![truth(index); 50]).collect();
         let narrow: Vec<Vec<bool>> = (0..1000).map(|index| vec![truth(index)]).collect();
         let width = |groups: &[Vec<bool>]| {

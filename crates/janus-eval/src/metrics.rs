@@ -246,7 +246,8 @@ mod tests {
             let mut turned = pairs.clone();
             turned.rotate_left(by.min(pairs.len()));
             turned.reverse();
-            let metrics: [fn(&[Scored]) -> Option<f64>; 7] = [
+            type Metric = fn(&[Scored]) -> Option<f64>;
+            let metrics: [Metric; 7] = [
                 auroc, auprc, prevalence, brier, log_loss, |pairs| tpr_at_fpr(pairs, 0.05), |pairs| ece(pairs, 10),
             ];
             for (index, metric) in metrics.into_iter().enumerate() {

@@ -26,7 +26,8 @@ fn write_part(out: &mut String, part: &str, rows: &[&Row]) {
         out.push_str(text.trim_end());
         out.push('\n');
     };
-    line(format!("**{part}**, rates in % with 95 % intervals\n"));
+    line(format!("**{part}**, rates in % with 95 % intervals"));
+    line(String::new());
     line("| system | category | n | open | precision | recall | false-positive rate | accuracy | AUROC |".to_owned());
     line("|---|---|---|---|---|---|---|---|---|".to_owned());
     for row in rows {
@@ -41,7 +42,8 @@ fn write_part(out: &mut String, part: &str, rows: &[&Row]) {
             row.system, row.n, row.open
         ));
     }
-    line("\n| system | category | F1 | F0.5 | MCC | AUPRC (prevalence) | TPR at FPR 0.5 / 1 / 5 % | Brier | log loss | ECE |".to_owned());
+    line(String::new());
+    line("| system | category | F1 | F0.5 | MCC | AUPRC (prevalence) | TPR at FPR 0.5 / 1 / 5 % | Brier | log loss | ECE |".to_owned());
     line("|---|---|---|---|---|---|---|---|---|---|".to_owned());
     for row in rows {
         let category = row.category.map_or("all", |category| category.name());

@@ -46,11 +46,7 @@ impl Attention {
         let q_width = config.num_attention_heads * config.head_dim;
         let kv_width = config.num_key_value_heads * config.head_dim;
         let hidden_size = config.hidden_size;
-        let mut linear = |part: &str, shape: [usize; 2], bias: bool| -> Result<Linear> {
-            let weight = source.take(&format!("{name}.{part}.weight"), &shape)?;
-            let bias = if bias { Some(source.take(&format!("{name}.{part}.bias"), &shape[..1])?) } else { None };
-            Ok(Linear::new(weight, bias, shape, device))
-        };
+        let mut linear = |part: &str, shape, bias| Linear::load(&format!("{name}.{part}"), shape, bias, source, device);
         let q_proj = linear("q_proj", [q_width, hidden_size], config.qkv_bias)?;
         let k_proj = linear("k_proj", [kv_width, hidden_size], config.qkv_bias)?;
         let v_proj = linear("v_proj", [kv_width, hidden_size], config.qkv_bias)?;

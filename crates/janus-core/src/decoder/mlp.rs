@@ -26,12 +26,8 @@ impl Mlp {
         device: &Device,
     ) -> Result<Self> {
         let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
-        let mut linear = |part: &str, shape: [usize; 2]| -> Result<Linear> {
-            let weight = source.take(&format!("{name}.{part}.weight"), &shape)?;
-            let bias =
-                if config.mlp_bias { Some(source.take(&format!("{name}.{part}.bias"), &shape[..1])?) } else { None };
-            Ok(Linear::new(weight, bias, shape, device))
-        };
+        let mut linear =
+            |part: &str, shape| Linear::load(&format!("{name}.{part}"), shape, config.mlp_bias, source, device);
         let gate_proj = match config.mlp {
             MlpKind::Gated => Some(linear("gate_proj", [intermediate_size, hidden_size])?),
             MlpKind::Plain => None,

@@ -18,7 +18,7 @@ impl LmHead {
             Linear::tied(decoder.embedding())
         } else {
             let shape = [config.vocab_size, config.hidden_size];
-            Linear::new(source.take("lm_head.weight", &shape)?, None, shape, decoder.device())
+            Linear::load("lm_head", shape, false, source, decoder.device())?
         };
         Ok(Self { projection, softcap: config.logit_softcap, divisor: config.logits_divisor })
     }

@@ -1,0 +1,22 @@
+//! The tables of docs/results.md are those of the stored predictions.
+
+use std::fs;
+
+use janus_eval::{Prediction, report};
+
+use crate::root;
+
+#[test]
+fn every_table_is_recomputed_from_the_stored_predictions() {
+    let document = fs::read_to_string(root().join("docs/results.md")).expect("there");
+    for name in ["check-v1", "check-v1-no-analysis"] {
+        let folder = root().join("docs/results").join(name);
+        let lines = fs::read_to_string(folder.join("predictions.jsonl")).expect("there");
+        let predictions: Vec<Prediction> =
+            lines.lines().map(|line| serde_json::from_str(line).expect("a prediction")).collect();
+        assert!(predictions.len() >= 750, "{name}: only {} predictions", predictions.len());
+        let tables = report::markdown(&predictions, 0);
+        assert_eq!(tables, fs::read_to_string(folder.join("tables.md")).expect("there"), "{name}");
+        assert!(document.contains(tables.trim()), "docs/results.md does not hold the tables of {name}");
+    }
+}
