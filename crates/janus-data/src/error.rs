@@ -125,6 +125,12 @@ pub enum Error {
         #[source]
         source: janus_http::Error,
     },
+    /// A group of a set that is too large.
+    #[error("one group of near-duplicates holds {:.1} % of the samples, at most {} % may", 100.0 * share, 100.0 * crate::split::LARGEST_GROUP)]
+    LargeGroup {
+        /// Its share, 0 to 1.
+        share: f64,
+    },
     /// The database failed.
     #[cfg(feature = "sqlite")]
     #[error("cannot {operation} {}", path.display())]

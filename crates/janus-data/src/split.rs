@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::{Sample, sample::Part};
+use crate::{Error, Result, Sample, sample::Part};
 
 /// Bodies shorter than this, in bytes, are not compared.
 const SHORTEST_BODY: usize = 64;
@@ -15,6 +15,8 @@ const SHORTEST_BODY: usize = 64;
 const SHINGLE: usize = 5;
 /// Bodies at least this similar (Jaccard) are near-duplicates.
 const SIMILAR: f64 = 0.8;
+/// The largest share of a published set that one group may hold.
+pub const LARGEST_GROUP: f64 = 0.05;
 /// Hash functions of a signature: `BANDS` bands of `ROWS`. Two bodies of similarity 0.8 share a band with a
 /// probability of 1 - (1 - 0.8^4)^16 = 99.98 %.
 const BANDS: usize = 16;
@@ -126,6 +128,16 @@ pub fn largest_share(groups: &[usize]) -> f64 {
     let mut counts: HashMap<usize, usize> = HashMap::new();
     groups.iter().for_each(|group| *counts.entry(*group).or_default() += 1);
     counts.values().copied().max().unwrap_or(0) as f64 / groups.len().max(1) as f64
+}
+
+/// Checks that no group holds more than [`LARGEST_GROUP`] of the samples, as a published set must: one group would
+/// decide a part.
+///
+/// # Errors
+/// Names the largest group's share.
+pub fn check_groups(groups: &[usize]) -> Result<()> {
+    let share = largest_share(groups);
+    if share > LARGEST_GROUP { Err(Error::LargeGroup { share }) } else { Ok(()) }
 }
 
 /// Large groups first, each group to the bin that lacks most of what it brings.
@@ -285,7 +297,9 @@ mod tests {
     fn shares_come_close_to_what_was_asked_for() {
         let samples: Vec<_> = (0..1000).map(|id| sample(id, "", Some(id / 4), id % 4 < 2)).collect();
         let of = groups(&samples);
-        assert!(largest_share(&of) <= 0.05);
+        check_groups(&of).expect("groups of four in a thousand");
+        let error = check_groups(&[0; 20]).expect_err("one group is all").to_string();
+        assert_eq!(error, "one group of near-duplicates holds 100.0 % of the samples, at most 5 % may");
         let found = parts(&samples, &of, 3);
         for (part, share) in Part::SHARES {
             let count = found.iter().filter(|of| **of == part).count() as f64;
