@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_core::{Analysis, Role, Variant, prompt_messages};
+use janus_core::{Analysis, Role, Variant, prompt};
 use janus_data::{Part, Sample, Store, error_chain, input, split};
 use janus_eval::{GeneralModel, LabelledSet};
-use janus_http::cut;
 use janus_synth::{ChatClient, ChatReply, ChatRequest, ChatRole, Metered, OpenAiClient, ResponseCache, Usage};
 
 /// Flags of the row of a large model.
@@ -71,9 +70,8 @@ impl GeneralArgs {
         let mut client = Metered::new(client, cache, self.budget_tokens);
         let model = name.clone();
         let ask = move |sample: &Sample| {
-            let shown = cut(&sample.pair, &sample.claim);
-            let messages = prompt_messages(&shown, &sample.claim, Variant::PeSc, Analysis::Full);
-            let request = messages.into_iter().fold(ChatRequest::new(model.clone()), |request, message| {
+            let prompt = prompt(&sample.pair, &sample.claim, Variant::PeSc, Analysis::Full);
+            let request = prompt.messages.into_iter().fold(ChatRequest::new(model.clone()), |request, message| {
                 let role = if message.role == Role::System { ChatRole::System } else { ChatRole::User };
                 request.message(role, message.content)
             });

@@ -1,6 +1,7 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
 mod evaluation;
+mod generation;
 mod output;
 mod progress;
 
@@ -16,6 +17,7 @@ use janus_core::{DeviceChoice, Janus, JanusConfig};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use evaluation::{General, GeneralArgs, sets};
+pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
 
@@ -156,5 +158,5 @@ pub fn run<A: Parser>(
 }
 
 fn janus_targets(level: &str) -> String {
-    ["core", "data", "hub", "examples"].map(|part| format!("janus_{part}={level}")).join(",")
+    ["core", "data", "hub", "synth", "examples"].map(|part| format!("janus_{part}={level}")).join(",")
 }

@@ -21,6 +21,16 @@ impl Bar {
         Self::new(Some(total as u64), "{spinner} {pos}/{len} findings {wide_bar} {msg} {elapsed} (left: {eta})")
     }
 
+    /// A bar of samples.
+    pub fn samples(total: usize) -> Self {
+        Self::new(Some(total as u64), "{spinner} {pos}/{len} samples {wide_bar} {per_sec} {elapsed} (left: {eta})")
+    }
+
+    /// One more is done.
+    pub fn inc(&self) {
+        self.bar.inc(1);
+    }
+
     fn new(total: Option<u64>, template: &str) -> Self {
         // Hidden by itself where stderr is no terminal.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use burn::tensor::Device;
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
-use janus_http::{Claim, HttpPair, cut};
+use janus_http::{Claim, HttpPair};
 
 use crate::{
     Error, Result,
@@ -14,7 +14,7 @@ use crate::{
     evidence, formats,
     generate::{GenerateConfig, Generated, Sampling, Session},
     model::LanguageModel,
-    prompt::{Analysis, VERDICT, prompt_messages},
+    prompt::{Analysis, VERDICT, prompt},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -169,8 +169,8 @@ impl Janus {
     /// # Errors
     /// When the chat template or the tokenizer fails.
     pub fn prompt(&self, pair: &HttpPair, claim: &Claim, config: &AssessConfig) -> Result<TokenIds> {
-        let messages = prompt_messages(&cut(pair, claim), claim, config.variant, config.analysis);
-        self.chat.encode(&messages, &self.tokenizer)
+        let prompt = prompt(pair, claim, config.variant, config.analysis);
+        self.chat.encode(&prompt.messages, &self.tokenizer)
     }
 
     /// Assesses one finding with the default settings.
@@ -224,15 +224,14 @@ impl Janus {
         claim: &'f Claim,
         config: &AssessConfig,
     ) -> Result<Prepared<'f>> {
-        let shown = cut(pair, claim);
-        let messages = prompt_messages(&shown, claim, config.variant, config.analysis);
-        let ids = self.chat.encode(&messages, &self.tokenizer)?;
+        let prompt = prompt(pair, claim, config.variant, config.analysis);
+        let ids = self.chat.encode(&prompt.messages, &self.tokenizer)?;
         let (needed, limit) =
             (ids.len().saturating_add(self.reserve(config)), self.model.decoder.config().max_position_embeddings);
         if needed > limit {
             return Err(Error::ContextLength { needed, limit });
         }
-        Ok(Prepared { index, pair, claim, digest: digest::of_ids(&ids), cut_bytes: shown.cut_bytes, ids })
+        Ok(Prepared { index, pair, claim, digest: digest::of_ids(&ids), cut_bytes: prompt.cut_bytes, ids })
     }
 
     /// How many tokens may follow a prompt.

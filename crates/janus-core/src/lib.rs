@@ -63,6 +63,6 @@ pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};
 pub use model::LanguageModel;
 pub use parity::{Difference, parity};
-pub use prompt::{Analysis, prompt_messages, written_verdict};
+pub use prompt::{Analysis, Prompt, prompt, written_verdict};
 pub use tokenizer::{TokenIds, Tokenizer};
 pub use triage::TriageSummary;

@@ -2,7 +2,7 @@
 //! pair, and all of them share what stands in front of the claim.
 
 use janus_data::{UnknownName, Variant, by_name};
-use janus_http::{Claim, CutPair, VulnCategory};
+use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 
 use crate::chat::{Message, Role};
 
@@ -55,8 +55,18 @@ Where does the request's value return? Real only if it runs as script there: une
 ends its attribute or string, a javascript: URL. Encoded, in a textarea, a comment or JSON, or blocked by a policy: false.
 ";
 
-/// The conversation that asks for one verdict.
-pub fn prompt_messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Vec<Message> {
+/// A question about one finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The conversation that asks for a verdict.
+    pub messages: Vec<Message>,
+    /// How many bytes of the pair were left out.
+    pub cut_bytes: usize,
+}
+
+/// The question about one finding. The facts as text enter engineered prompts only.
+pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Prompt {
+    let shown = cut(pair, claim);
     let guide = match (variant, claim.category) {
         (Variant::PeSc, VulnCategory::HttpHeaders) => HEADERS_GUIDE,
         (Variant::PeSc, VulnCategory::Xss) => XSS_GUIDE,
@@ -69,14 +79,22 @@ pub fn prompt_messages(pair: &CutPair, claim: &Claim, variant: Variant, analysis
              \"Verdict: 0\" if it is false."
         }
     };
+    // Facts stand behind the claim: they depend on it, and claims on one pair share what stands before.
+    let facts = match variant {
+        Variant::PeSc => {
+            format!("\nFacts: {}", Facts::of(pair, claim).text(&[Grade::Observation, Grade::RuleVerdict]))
+        }
+        _ => String::new(),
+    };
     let user = format!(
         "{guide}{form}\n\n\
-         Request:\n{}\n\nResponse:\n{}\n\nClaim: {}",
-        pair.request.trim(),
-        pair.response.trim(),
+         Request:\n{}\n\nResponse:\n{}\n\nClaim: {}{facts}",
+        shown.request.trim(),
+        shown.response.trim(),
         claim_text(claim)
     );
-    vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)]
+    let messages = vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)];
+    Prompt { messages, cut_bytes: shown.cut_bytes }
 }
 
 /// The verdict that a text ends with: the last `Verdict: 1` or `Verdict: 0` in it.

@@ -32,7 +32,7 @@ pub use error::{Error, Result, UnknownName, by_name, error_chain};
 pub use finding::Finding;
 pub use sample::{Origin, Part, Sample};
 #[cfg(feature = "sqlite")]
-pub use store::Store;
+pub use store::{Run, Store};
 pub use verdict::{
     Audit, Evidence, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel, VerdictRecord,
 };

@@ -82,6 +82,10 @@ pub struct Origin {
     pub tokens_out: Option<u64>,
     /// What a browser did with it.
     pub browser: Option<String>,
+    /// The argument by which a browser knows its payload's call.
+    pub argument: Option<String>,
+    /// Whether the rules of janus-http disagree with the label.
+    pub hard: Option<bool>,
 }
 
 /// A pair with a claim, an analysis and a label.
@@ -103,7 +107,7 @@ pub struct Sample {
 
 impl Sample {
     /// A finding with a label: the field `is_vulnerable`, and where they are there `analysis` (or `reason`), `kind`,
-    /// `lineage` and `twin`.
+    /// `lineage`, `twin`, `source` and `argument`.
     ///
     /// # Errors
     /// When the label is missing, or a field has the wrong type. `line` is named.
@@ -126,8 +130,14 @@ impl Sample {
             Some(_) => Err(wrong(field, "a string")),
         };
         let analysis = text("analysis")?.or(text("reason")?).unwrap_or_default();
-        let origin =
-            Origin { lineage: text("lineage")?, twin: text("twin")?, kind: text("kind")?, ..Origin::default() };
+        let origin = Origin {
+            lineage: text("lineage")?,
+            twin: text("twin")?,
+            kind: text("kind")?,
+            source: text("source")?,
+            argument: text("argument")?,
+            ..Origin::default()
+        };
         Ok(Self { id: finding.id, pair: finding.pair, claim: finding.claim, analysis, is_vulnerable, origin })
     }
 }

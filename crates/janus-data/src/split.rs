@@ -104,8 +104,20 @@ fn jaccard(a: &HashSet<u64>, b: &HashSet<u64>) -> f64 {
 /// The part of each sample, by the shares of a published set. The same seed gives the same parts, whatever the order
 /// of the samples.
 pub fn parts(samples: &[Sample], groups: &[usize], seed: u64) -> Vec<Part> {
+    parts_with(samples, groups, seed, |_| None)
+}
+
+/// The same, with parts that some samples must be in: their whole group goes there.
+pub fn parts_with(
+    samples: &[Sample],
+    groups: &[usize],
+    seed: u64,
+    fixed: impl Fn(&Sample) -> Option<Part>,
+) -> Vec<Part> {
     let shares = Part::SHARES.map(|(_, share)| share);
-    assign(samples, groups, &shares, seed).into_iter().map(|index| Part::SHARES[index].0).collect()
+    let index =
+        |sample: &Sample| fixed(sample).and_then(|part| Part::SHARES.iter().position(|(known, _)| *known == part));
+    assign(samples, groups, &shares, seed, index).into_iter().map(|index| Part::SHARES[index].0).collect()
 }
 
 /// The parts that the samples carry; where one carries none, the parts that [`parts`] gives them all.
@@ -120,7 +132,7 @@ pub fn known_or_new_parts(samples: &[Sample], seed: u64) -> Vec<Part> {
 /// When `k` is 0.
 pub fn folds(samples: &[Sample], groups: &[usize], k: usize, seed: u64) -> Vec<usize> {
     assert!(k > 0, "there must be a fold");
-    assign(samples, groups, &vec![1.0 / k as f64; k], seed)
+    assign(samples, groups, &vec![1.0 / k as f64; k], seed, |_| None)
 }
 
 /// The largest group's share of the samples, 0 to 1.
@@ -141,22 +153,34 @@ pub fn check_groups(groups: &[usize]) -> Result<()> {
 }
 
 /// Large groups first, each group to the bin that lacks most of what it brings.
-fn assign(samples: &[Sample], groups: &[usize], shares: &[f64], seed: u64) -> Vec<usize> {
+fn assign(
+    samples: &[Sample],
+    groups: &[usize],
+    shares: &[f64],
+    seed: u64,
+    fixed: impl Fn(&Sample) -> Option<usize>,
+) -> Vec<usize> {
     const STRATA: usize = 64;
     let stratum =
         |sample: &Sample| (2 * sample.claim.category.number() as usize + usize::from(sample.is_vulnerable)) % STRATA;
     let mut totals = [0.0; STRATA];
     let mut members: BTreeMap<usize, (u64, [f64; STRATA], f64)> = BTreeMap::new();
+    let mut bound: HashMap<usize, usize> = HashMap::new();
     for (sample, group) in samples.iter().zip(groups) {
         let entry = members.entry(*group).or_insert((u64::MAX, [0.0; STRATA], 0.0));
         // A group is known by its contents, so that neither names nor order decide.
         entry.0 = entry.0.min(content_hash(sample, seed));
         entry.1[stratum(sample)] += 1.0;
         entry.2 += 1.0;
+        if let Some(bin) = fixed(sample) {
+            bound.insert(*group, bin);
+        }
         totals[stratum(sample)] += 1.0;
     }
     let mut order: Vec<_> = members.into_iter().collect();
-    order.sort_by(|(_, a), (_, b)| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+    // Groups that have no choice come first, so that the others fill what is left.
+    let free = |group: &usize| !bound.contains_key(group);
+    order.sort_by(|(g, a), (h, b)| free(g).cmp(&free(h)).then(b.2.total_cmp(&a.2)).then(a.0.cmp(&b.0)));
     let mut filled = vec![[0.0; STRATA]; shares.len()];
     let mut bin_of = HashMap::new();
     for (group, (hash, counts, _)) in order {
@@ -169,8 +193,14 @@ fn assign(samples: &[Sample], groups: &[usize], shares: &[f64], seed: u64) -> Ve
                 })
                 .sum()
         };
-        let best = (0..shares.len())
-            .max_by(|a, b| gain(*a).total_cmp(&gain(*b)).then(mix(hash ^ *a as u64).cmp(&mix(hash ^ *b as u64))))
+        let best = bound
+            .get(&group)
+            .copied()
+            .or_else(|| {
+                (0..shares.len()).max_by(|a, b| {
+                    gain(*a).total_cmp(&gain(*b)).then(mix(hash ^ *a as u64).cmp(&mix(hash ^ *b as u64)))
+                })
+            })
             .unwrap_or(0);
         (0..STRATA).for_each(|stratum| filled[best][stratum] += counts[stratum]);
         bin_of.insert(group, best);

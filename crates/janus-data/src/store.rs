@@ -3,7 +3,10 @@
 //! One writer, many readers (WAL); each call is one transaction, so a kill loses at most the one in flight. The calls
 //! block: training and evaluation are not asynchronous, and the store keeps the runtime to itself.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use janus_http::{Claim, HttpPair, VulnCategory};
 use serde_json::{Map, Value};
@@ -14,7 +17,7 @@ use sqlx::{
 };
 use tokio::runtime::Runtime;
 
-use crate::{Error, Origin, Result, Sample};
+use crate::{Error, Origin, Part, Result, Sample};
 
 /// The numbered migrations.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -27,6 +30,20 @@ pub struct Store {
     connection: SqliteConnection,
     /// Whether the tables beside `training_data` are there.
     described: bool,
+    /// The temporary file of a database that came packed.
+    unpacked: Option<tempfile::NamedTempFile>,
+}
+
+/// A `.gz` unpacked, with a limit: what is packed may have been packed to fill a disk.
+fn unpacked(path: &Path) -> std::io::Result<Option<tempfile::NamedTempFile>> {
+    const LARGEST: u64 = 16 << 30;
+    if path.extension().is_none_or(|extension| extension != "gz") {
+        return Ok(None);
+    }
+    let mut file = tempfile::NamedTempFile::new()?;
+    let packed = std::io::BufReader::new(std::fs::File::open(path)?);
+    let copied = std::io::copy(&mut flate2::bufread::MultiGzDecoder::new(packed).take(LARGEST), &mut file)?;
+    if copied == LARGEST { Err(std::io::Error::other("it unpacks to more than 16 GiB")) } else { Ok(Some(file)) }
 }
 
 impl Store {
@@ -47,14 +64,20 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a database that is only read and never changed. One that has nothing but `training_data` is enough.
+    /// Opens a database that is only read and never changed. One that has nothing but `training_data` is enough; one
+    /// whose name ends in `.gz` is unpacked into a temporary file.
     ///
     /// # Errors
     /// When the file cannot be opened, or has no `training_data`.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
-        let mut store = Self::connect(path.as_ref(), SqliteConnectOptions::new().read_only(true), "open")?;
+        let path = path.as_ref();
+        let plain = unpacked(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let file = plain.as_ref().map_or(path, |plain| plain.path());
+        let mut store = Self::connect(file, SqliteConnectOptions::new().read_only(true), "open")?;
+        (store.path, store.unpacked) = (path.to_owned(), plain);
         store.optional(sqlx::query("SELECT id FROM training_data LIMIT 1"))?;
-        let query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'sample_info'";
+        // An older database is read as if it had nothing but `training_data`; opening it for writing brings it up to date.
+        let query = "SELECT name FROM pragma_table_info('sample_info') WHERE name = 'hard'";
         store.described = store.optional(sqlx::query(query))?.is_some();
         Ok(store)
     }
@@ -68,7 +91,7 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { path: path.to_owned(), runtime, connection, described: false })
+        Ok(Self { path: path.to_owned(), runtime, connection, described: false, unpacked: None })
     }
 
     fn error(&self, operation: &'static str, source: sqlx::Error) -> Error {
@@ -86,8 +109,73 @@ impl Store {
     /// # Errors
     /// When a twin is neither, or the database fails; nothing is added then.
     pub fn insert(&mut self, samples: &[Sample]) -> Result<Vec<i64>> {
-        let result = self.runtime.block_on(insert(&mut self.connection, samples));
+        let result = self.runtime.block_on(insert(&mut self.connection, samples, None));
         result.map_err(|source| self.error("add to", source))
+    }
+
+    /// The last run of the generator: its settings, the number that comes next, whether it is finished.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_run(&mut self) -> Result<Option<Run>> {
+        let row =
+            self.optional(sqlx::query("SELECT id, settings, next, finished FROM runs ORDER BY id DESC LIMIT 1"))?;
+        let read = |row: SqliteRow| -> sqlx::Result<Run> {
+            let next: i64 = row.try_get(2)?;
+            Ok(Run {
+                id: row.try_get(0)?,
+                settings: row.try_get(1)?,
+                next: next.unsigned_abs(),
+                finished: row.try_get(3)?,
+            })
+        };
+        row.map(read).transpose().map_err(|source| self.error("read", source))
+    }
+
+    /// Begins a run.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn begin_run(&mut self, settings: &str) -> Result<Run> {
+        let query =
+            sqlx::query("INSERT INTO runs (settings, next, finished) VALUES (?, 0, 0)").bind(settings.to_owned());
+        let result = self.runtime.block_on(query.execute(&mut self.connection));
+        let id = result.map_err(|source| self.error("add to", source))?.last_insert_rowid();
+        Ok(Run { id, settings: settings.to_owned(), next: 0, finished: false })
+    }
+
+    /// Adds a run's samples and, in the same transaction, the number that comes next.
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
+    pub fn advance(&mut self, run: &mut Run, samples: &[Sample], next: u64) -> Result<()> {
+        let result = self.runtime.block_on(insert(&mut self.connection, samples, Some((run.id, next))));
+        result.map_err(|source| self.error("add to", source))?;
+        run.next = next;
+        Ok(())
+    }
+
+    /// Ends a run and gives every sample its part, in the order of row numbers.
+    ///
+    /// # Errors
+    /// When the database fails, or the number of parts is not that of the rows.
+    pub fn finish(&mut self, run: &mut Run, parts: &[Part]) -> Result<()> {
+        let result = self.runtime.block_on(finish(&mut self.connection, run.id, parts));
+        result.map_err(|source| self.error("add to", source))?;
+        run.finished = true;
+        Ok(())
+    }
+
+    /// Packs the database into one file without a log beside it, for publication.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn pack(mut self) -> Result<()> {
+        let result = self.runtime.block_on(async {
+            sqlx::query("PRAGMA journal_mode = DELETE").execute(&mut self.connection).await?;
+            sqlx::query("VACUUM").execute(&mut self.connection).await.map(drop)
+        });
+        result.map_err(|source| self.error("pack", source))
     }
 
     /// Every sample, in the order of row numbers; one that cannot be read is an error that names its row.
@@ -97,7 +185,7 @@ impl Store {
     pub fn samples(&mut self) -> Result<Vec<Result<Sample>>> {
         let query = if self.described {
             "SELECT t.*, i.claim, i.lineage, i.twin, i.part, i.kind, i.source, i.agent, i.seed, i.tokens_in, \
-             i.tokens_out, i.browser FROM training_data t LEFT JOIN sample_info i ON i.id = t.id ORDER BY t.id"
+             i.tokens_out, i.browser, i.argument, i.hard FROM training_data t LEFT JOIN sample_info i ON i.id = t.id ORDER BY t.id"
         } else {
             "SELECT * FROM training_data ORDER BY id"
         };
@@ -190,12 +278,48 @@ impl Store {
                 tokens_in: whole("tokens_in")?.map(i64::unsigned_abs),
                 tokens_out: whole("tokens_out")?.map(i64::unsigned_abs),
                 browser: text("browser")?,
+                argument: text("argument")?,
+                hard: whole("hard")?.map(|hard| hard != 0),
             },
         })
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, samples: &[Sample]) -> sqlx::Result<Vec<i64>> {
+/// A run of the generator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    id: i64,
+    /// What was asked for.
+    pub settings: String,
+    /// The number that comes next.
+    pub next: u64,
+    /// Whether all is there.
+    pub finished: bool,
+}
+
+async fn finish(connection: &mut SqliteConnection, run: i64, parts: &[Part]) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let rows = sqlx::query("SELECT id FROM training_data ORDER BY id").fetch_all(&mut *transaction).await?;
+    if rows.len() != parts.len() {
+        return Err(sqlx::Error::Protocol(format!("{} parts for {} rows", parts.len(), rows.len())));
+    }
+    for (row, part) in rows.iter().zip(parts) {
+        let id: i64 = row.try_get(0)?;
+        sqlx::query("UPDATE sample_info SET part = ? WHERE id = ?")
+            .bind(part.name())
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    sqlx::query("UPDATE runs SET finished = 1 WHERE id = ?").bind(run).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    samples: &[Sample],
+    run: Option<(i64, u64)>,
+) -> sqlx::Result<Vec<i64>> {
     let mut transaction = connection.begin().await?;
     let mut rows = Vec::with_capacity(samples.len());
     for sample in samples {
@@ -226,8 +350,8 @@ async fn insert(connection: &mut SqliteConnection, samples: &[Sample]) -> sqlx::
         if let Some(fields) = claim.as_object_mut() {
             fields.remove("category");
         }
-        let query = "INSERT INTO sample_info (id, claim, lineage, twin, part, kind, source, agent, seed, tokens_in, tokens_out, browser) \
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let query = "INSERT INTO sample_info (id, claim, lineage, twin, part, kind, source, agent, seed, tokens_in, tokens_out, browser, argument, hard) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         sqlx::query(query)
             .bind(row)
             .bind(claim.to_string())
@@ -241,6 +365,15 @@ async fn insert(connection: &mut SqliteConnection, samples: &[Sample]) -> sqlx::
             .bind(origin.tokens_in.map(u64::cast_signed))
             .bind(origin.tokens_out.map(u64::cast_signed))
             .bind(&origin.browser)
+            .bind(&origin.argument)
+            .bind(origin.hard)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if let Some((run, next)) = run {
+        sqlx::query("UPDATE runs SET next = ? WHERE id = ?")
+            .bind(next.cast_signed())
+            .bind(run)
             .execute(&mut *transaction)
             .await?;
     }
@@ -251,7 +384,7 @@ async fn insert(connection: &mut SqliteConnection, samples: &[Sample]) -> sqlx::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Part, error_chain};
+    use crate::error_chain;
 
     fn sample(id: &str, response: &[u8], twin: Option<&str>) -> Sample {
         Sample {

@@ -48,4 +48,12 @@ pub enum Error {
         #[source]
         source: janus_core::Error,
     },
+    /// A chart cannot be drawn.
+    #[error("{}: the chart cannot be drawn: {reason}", path.display())]
+    Chart {
+        /// The file, without its extension.
+        path: std::path::PathBuf,
+        /// The reason.
+        reason: String,
+    },
 }

@@ -21,8 +21,10 @@
 //! ```
 
 pub mod benchmark;
+mod chart;
 mod confusion;
 mod control;
+mod describe;
 mod error;
 pub mod interval;
 pub mod metrics;
@@ -30,7 +32,9 @@ pub mod report;
 mod study;
 
 pub use benchmark::{Cost, Prediction};
+pub use chart::Histogram;
 pub use confusion::{Confusion, Rate};
 pub use control::{Control, Example, NgramLogistic, NgramText};
+pub use describe::describe;
 pub use error::{Error, Result};
 pub use study::{GeneralModel, LabelledSet, Study, StudyConfig};

@@ -7,7 +7,7 @@ use crate::VulnCategory;
 /// What a scanner asserts about a pair.
 ///
 /// With nothing but a category it asserts "some issue of this category".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// The class of vulnerability.
     pub category: VulnCategory,

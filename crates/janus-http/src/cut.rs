@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::{Claim, HttpPair};
+use crate::{Claim, HttpPair, Reflection, Reflections, xss};
 
 /// The most bytes of a pair that a model is shown: request and response together, as text, markers not counted.
 ///
 /// Set so that an engineered prompt with its analysis fits 768 tokens of the default base model.
-pub const PAIR_BUDGET: usize = 720;
+pub const PAIR_BUDGET: usize = 640;
 
 /// Stands for what was cut. Short, since every gap costs the model tokens.
 const GAP: &str = "[...]";
@@ -25,7 +25,7 @@ const PLACES: usize = 3;
 const LINE: usize = 160;
 /// Request values shorter than this, in bytes, occur everywhere by chance and are not searched for.
 const SHORTEST_VALUE: usize = 3;
-/// How many request values are searched for, and how many of the claimed parameter.
+/// How many request values are kept.
 const VALUES: usize = 32;
 
 /// Headers that decide a finding, kept before others.
@@ -72,8 +72,9 @@ pub struct CutPair {
 /// A pair within the budget is shown whole. Otherwise the request may use what the response leaves, at least a third,
 /// and in each message these are kept in turn, as far as the budget goes: the start line; the header that the claim
 /// names; the claim's evidence and the claimed parameter's value with their surroundings; up to half of what is left
-/// for the headers that decide findings; other request values that return literally or percent-decoded, with their
-/// surroundings; the other headers; the body from its beginning. Each gap is marked `[...]`. The rule looks at
+/// for the headers that decide findings; other request values that return, with their surroundings; the other headers;
+/// the body from its beginning. In the response values are found however they are encoded ([`Reflections`]), those
+/// that add script first. Each gap is marked `[...]`. The rule looks at
 /// nothing but pair and claim, so training, evaluation and use see the same bytes.
 pub fn cut(pair: &HttpPair, claim: &Claim) -> CutPair {
     let (request, mut response) = (pair.request().text(), pair.response().text());
@@ -84,40 +85,55 @@ pub fn cut(pair: &HttpPair, claim: &Claim) -> CutPair {
         return CutPair { request, response, cut_bytes: 0 };
     }
     let request_budget = (PAIR_BUDGET / 3).max(PAIR_BUDGET.saturating_sub(response.len())).min(request.len());
-    let values = Values::new(pair, claim);
-    let (request, request_cut) = cut_message(&request, request_budget, claim, &values);
-    let (response, response_cut) = cut_message(&response, PAIR_BUDGET - request_budget, claim, &values);
+    let reflections = Reflections::of(pair);
+    let sent = Places::in_request(&request, &reflections, claim);
+    let returned = Places::in_response(&response, &reflections, claim);
+    let (request, request_cut) = cut_message(&request, request_budget, claim, &sent);
+    let (response, response_cut) = cut_message(&response, PAIR_BUDGET - request_budget, claim, &returned);
     CutPair { request, response, cut_bytes: request_cut + response_cut }
 }
 
-/// The strings whose places are kept: what the claim points at, and the other request values.
-struct Values {
-    claimed: Vec<String>,
-    others: Vec<String>,
+/// The stretches of a text that are kept: what the claim points at, and the other request values.
+#[derive(Default)]
+struct Places {
+    claimed: Vec<Range<usize>>,
+    others: Vec<Range<usize>>,
 }
 
-impl Values {
-    fn new(pair: &HttpPair, claim: &Claim) -> Self {
-        let mut claimed: Vec<String> = claim.evidence.iter().cloned().collect();
-        let mut others = Vec::new();
-        for parameter in pair.request().parameters() {
+impl Places {
+    fn in_request(text: &str, reflections: &Reflections, claim: &Claim) -> Self {
+        let mut places = Self { claimed: evidence_in(text, claim), others: Vec::new() };
+        for parameter in reflections.parameters.iter().take(VALUES) {
             let is_claimed = claim.parameter.as_ref() == Some(&parameter.name);
-            let list = if is_claimed { &mut claimed } else { &mut others };
-            if list.len() >= 2 * VALUES {
-                continue;
-            }
-            for value in [parameter.value, parameter.raw_value] {
-                if value.len() >= SHORTEST_VALUE && !list.contains(&value) {
-                    list.push(value);
-                }
+            let list = if is_claimed { &mut places.claimed } else { &mut places.others };
+            if parameter.raw_value.len() >= SHORTEST_VALUE {
+                list.extend(
+                    memmem::find(text.as_bytes(), parameter.raw_value.as_bytes())
+                        .map(|at| at..at + parameter.raw_value.len()),
+                );
             }
         }
-        claimed.retain(|value| !value.is_empty());
-        Self { claimed, others }
+        places
+    }
+
+    fn in_response(text: &str, reflections: &Reflections, claim: &Claim) -> Self {
+        let claimed = xss::places(reflections, claim);
+        let (live, dead): (Vec<&Reflection>, Vec<&Reflection>) =
+            claimed.into_iter().partition(|place| place.effect.is_some());
+        let spans = live.into_iter().chain(dead).map(|place| place.span.clone()).take(PLACES);
+        let claimed: Vec<_> = spans.chain(evidence_in(text, claim)).collect();
+        let others = reflections.places.iter().map(|place| place.span.clone()).filter(|span| !claimed.contains(span));
+        Self { others: others.take(PLACES * VALUES).collect(), claimed }
     }
 }
 
-fn cut_message(text: &str, budget: usize, claim: &Claim, values: &Values) -> (String, usize) {
+/// The first places of the claim's evidence.
+fn evidence_in(text: &str, claim: &Claim) -> Vec<Range<usize>> {
+    let Some(evidence) = claim.evidence.as_deref().filter(|evidence| !evidence.is_empty()) else { return Vec::new() };
+    memmem::find_iter(text.as_bytes(), evidence.as_bytes()).take(PLACES).map(|at| at..at + evidence.len()).collect()
+}
+
+fn cut_message(text: &str, budget: usize, claim: &Claim, places: &Places) -> (String, usize) {
     let mut kept = Kept { text, ranges: Vec::new(), left: budget };
     // The head's bytes are its text unless it was decoded from Windows-1252; spans are found again by line.
     let lines = head_lines(text);
@@ -131,14 +147,14 @@ fn cut_message(text: &str, budget: usize, claim: &Claim, values: &Values) -> (St
     if let Some(header) = &claim.header {
         headers.iter().filter(|line| name(line).eq_ignore_ascii_case(header)).for_each(|line| kept.add(short(line)));
     }
-    values.claimed.iter().for_each(|value| kept.add_places(value));
+    places.claimed.iter().for_each(|place| kept.add_place(place));
     let reserve = kept.left / 2;
     for line in headers.iter().filter(|line| WEIGHTY.contains(&name(line).as_str())) {
         if kept.left > reserve {
             kept.add(short(line));
         }
     }
-    values.others.iter().for_each(|value| kept.add_places(value));
+    places.others.iter().for_each(|place| kept.add_place(place));
     headers.iter().for_each(|line| kept.add(short(line)));
     kept.add(0..text.len());
     kept.finish()
@@ -190,16 +206,10 @@ impl Kept<'_> {
         }
     }
 
-    /// Keeps the first places of a value with their surroundings.
-    fn add_places(&mut self, value: &str) {
-        if self.left == 0 {
-            return;
-        }
-        let places: Vec<_> = memmem::find_iter(self.text.as_bytes(), value.as_bytes()).take(PLACES).collect();
-        for place in places {
-            let end = place + value.len().min(LINE) + SURROUNDINGS;
-            self.add(place.saturating_sub(SURROUNDINGS)..end.min(self.text.len()));
-        }
+    /// Keeps a place with its surroundings.
+    fn add_place(&mut self, place: &Range<usize>) {
+        let end = place.end.min(place.start + LINE) + SURROUNDINGS;
+        self.add(place.start.saturating_sub(SURROUNDINGS)..end.min(self.text.len()));
     }
 
     fn floor(&self, at: usize) -> usize {

@@ -11,7 +11,8 @@ pub struct Dice(ChaCha8Rng);
 impl Dice {
     /// The stream of one purpose: streams of different labels or numbers do not depend on each other.
     pub fn new(seed: u64, label: &str, number: u64) -> Self {
-        let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(number.to_le_bytes()).chain_update(label);
+        let digest =
+            Sha256::new().chain_update(seed.to_le_bytes()).chain_update(number.to_le_bytes()).chain_update(label);
         Self(ChaCha8Rng::from_seed(digest.finalize().into()))
     }
 
@@ -32,6 +33,15 @@ impl Dice {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         assert!(!from.is_empty(), "there must be something to choose from");
         &from[self.number(0, from.len() as u64 - 1) as usize]
+    }
+
+    /// One of several texts.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn word<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        let word: &&str = self.pick(from);
+        word
     }
 
     /// Another order.

@@ -56,7 +56,10 @@ impl Draft {
             StartLine::Request { .. } => "200 OK".to_owned(),
         };
         let list = |message: &Message, left_out: &[&str]| -> Vec<(String, String)> {
-            let kept = message.headers().iter().filter(|header| !left_out.iter().any(|name| header.name.eq_ignore_ascii_case(name)));
+            let kept = message
+                .headers()
+                .iter()
+                .filter(|header| !left_out.iter().any(|name| header.name.eq_ignore_ascii_case(name)));
             kept.map(|header| (header.name.clone(), header.value.clone())).collect()
         };
         let body = |message: &Message| String::from_utf8_lossy(&message.decoded_body().bytes).into_owned();
@@ -181,6 +184,12 @@ impl Draft {
         self.body.insert_str(at, element);
     }
 
+    /// Puts a snippet at the beginning of the body.
+    pub fn insert_at_body_start(&mut self, snippet: &str) {
+        let at = find_tag(&self.body, "<body").unwrap_or(0);
+        self.body.insert_str(at, snippet);
+    }
+
     /// Takes declarations of a character encoding out of the page.
     fn remove_charset(&mut self) {
         let mut from = 0;
@@ -200,8 +209,20 @@ impl Draft {
 
     /// Puts a snippet between two blocks of the body.
     pub fn insert_in_body(&mut self, snippet: &str, dice: &mut Dice) {
-        const BLOCKS: [&str; 12] =
-            ["</p>", "</h1>", "</h2>", "</h3>", "</ul>", "</form>", "</table>", "</div>", "</section>", "</nav>", "</header>", "</main>"];
+        const BLOCKS: [&str; 12] = [
+            "</p>",
+            "</h1>",
+            "</h2>",
+            "</h3>",
+            "</ul>",
+            "</form>",
+            "</table>",
+            "</div>",
+            "</section>",
+            "</nav>",
+            "</header>",
+            "</main>",
+        ];
         let lower = self.body.to_ascii_lowercase();
         let begin = find_tag(&self.body, "<body").unwrap_or(0);
         let end = lower.rfind("</body").unwrap_or(lower.len());
@@ -240,9 +261,21 @@ fn find_from(body: &str, from: usize, start: &str) -> Option<usize> {
 /// Stretches of a page in which a snippet would not be read as markup, or would end up elsewhere.
 fn covered(lower: &str) -> Vec<std::ops::Range<usize>> {
     const ELEMENTS: [(&str, &str); 16] = [
-        ("<script", "</script"), ("<style", "</style"), ("<!--", "-->"), ("<textarea", "</textarea"), ("<template", "</template"),
-        ("<noscript", "</noscript"), ("<svg", "</svg"), ("<select", "</select"), ("<table", "</table"), ("<title", "</title"),
-        ("<button", "</button"), ("<a ", "</a"), ("<iframe", "</iframe"), ("<noframes", "</noframes"), ("<pre", "</pre"),
+        ("<script", "</script"),
+        ("<style", "</style"),
+        ("<!--", "-->"),
+        ("<textarea", "</textarea"),
+        ("<template", "</template"),
+        ("<noscript", "</noscript"),
+        ("<svg", "</svg"),
+        ("<select", "</select"),
+        ("<table", "</table"),
+        ("<title", "</title"),
+        ("<button", "</button"),
+        ("<a ", "</a"),
+        ("<iframe", "</iframe"),
+        ("<noframes", "</noframes"),
+        ("<pre", "</pre"),
         ("<frameset", "</frameset"),
     ];
     let mut ranges = Vec::new();
@@ -262,18 +295,32 @@ mod tests {
     use super::*;
 
     fn draft(body: &str) -> Draft {
-        let pair = HttpPair::parse("GET /a HTTP/1.1\r\nHost: h.example\r\n\r\n", format!("HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/html\r\n\r\n{body}"));
+        let pair = HttpPair::parse(
+            "GET /a HTTP/1.1\r\nHost: h.example\r\n\r\n",
+            format!("HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/html\r\n\r\n{body}"),
+        );
         Draft::from_pair(&pair.expect("valid"))
     }
 
     #[test]
     fn edits_do_what_they_say() {
         let mut draft = draft("<html><head><meta charset=utf-8></head><body><header>x</header><p>hi</p></body></html>");
-        for edit in ["server: y", "+Server: z", "-Content-Type", "request Origin: null", "status 404 Not Found", "no charset", "<meta name=a>", "plain http"] {
+        for edit in [
+            "server: y",
+            "+Server: z",
+            "-Content-Type",
+            "request Origin: null",
+            "status 404 Not Found",
+            "no charset",
+            "<meta name=a>",
+            "plain http",
+        ] {
             draft.edit(edit);
         }
         let pair = draft.pair().expect("a pair");
-        assert!(pair.request().raw().starts_with(b"GET http://h.example/a HTTP/1.1\r\nHost: h.example\r\nOrigin: null\r\n"));
+        assert!(
+            pair.request().raw().starts_with(b"GET http://h.example/a HTTP/1.1\r\nHost: h.example\r\nOrigin: null\r\n")
+        );
         let response = String::from_utf8_lossy(pair.response().raw()).into_owned();
         assert!(response.starts_with("HTTP/1.1 404 Not Found\r\nserver: y\r\nServer: z\r\n"), "{response}");
         assert!(response.ends_with("<html><head><meta name=a></head><body><header>x</header><p>hi</p></body></html>"));
@@ -289,12 +336,17 @@ mod tests {
     #[test]
     fn snippets_stay_out_of_scripts_and_comments() {
         for seed in 0..200 {
-            let mut draft = draft("<body><script>a('</p>')</script><!-- </div> --><p>x</p><textarea></p></textarea></body>");
+            let mut draft =
+                draft("<body><script>a('</p>')</script><!-- </div> --><p>x</p><textarea></p></textarea></body>");
             draft.insert_in_body("{S}", &mut Dice::new(seed, "", 0));
             let inside = ["<script>", "<!--", "<textarea>"].iter().any(|open| {
                 draft.body.split(open).nth(1).and_then(|rest| rest.split("</script>").next()).is_some_and(|_| false)
             });
-            assert!(!inside && (draft.body.starts_with("<body>{S}") || draft.body.contains("<p>x</p>{S}")), "{}", draft.body);
+            assert!(
+                !inside && (draft.body.starts_with("<body>{S}") || draft.body.contains("<p>x</p>{S}")),
+                "{}",
+                draft.body
+            );
         }
     }
 }

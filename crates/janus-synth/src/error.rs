@@ -1,9 +1,9 @@
-//! Why a language model did not answer.
+//! What can go wrong while samples are made.
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A request that was not answered.
+/// A request that was not answered, a sample that was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -52,7 +52,68 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The ledger failed.
+    #[error("the samples cannot be kept")]
+    Ledger {
+        /// The reason.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A scripted client has nothing left to say.
     #[error("the script has ended")]
     ScriptEnded,
+    /// A draft is no pair.
+    #[error("an agent wrote what is no HTTP pair")]
+    Pair {
+        /// The reason.
+        #[source]
+        source: janus_http::Error,
+    },
+    /// The loopback server cannot be set up.
+    #[error("the loopback server cannot be set up")]
+    Loopback {
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no Chromium.
+    #[error("no Chromium was found: install the package `chromium`, or name its program in CHROMIUM")]
+    NoBrowser,
+    /// Chromium's settings are not accepted.
+    #[error("Chromium cannot be set up: {reason}")]
+    BrowserSetup {
+        /// The reason.
+        reason: String,
+    },
+    /// Chromium did not start, or is gone.
+    #[error("Chromium does not answer")]
+    Browser {
+        /// The reason.
+        #[source]
+        source: Box<chromiumoxide::error::CdpError>,
+    },
+    /// An instruction that cannot be read.
+    #[error("the instruction cannot be read at {word:?}; known are: {known}")]
+    Instruction {
+        /// The word that is not known.
+        word: String,
+        /// The words that are.
+        known: String,
+    },
+    /// An instruction that leaves nothing.
+    #[error("the instruction leaves nothing that could be introduced for {category}")]
+    NothingLeft {
+        /// The category.
+        category: janus_http::VulnCategory,
+    },
+    /// A template or a page suits none of the kinds asked for.
+    #[error("sample {number}: no proposal was accepted in {attempts} attempts; the last was rejected because {reason}")]
+    NoProposal {
+        /// The number of the twin pair.
+        number: u64,
+        /// Attempts.
+        attempts: u64,
+        /// Why the last was not accepted.
+        reason: String,
+    },
 }

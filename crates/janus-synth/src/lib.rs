@@ -1,31 +1,52 @@
-//! Language models behind an OpenAI-compatible server, asked politely and paid for once.
+//! Samples with labels, made from templates and page grammars; and language models behind an OpenAI-compatible server,
+//! asked politely and paid for once.
 //!
-//! 1. [`ChatClient`] answers a [`ChatRequest`]; [`OpenAiClient`] asks a server, [`ScriptedClient`] plays one in tests.
-//! 2. [`Metered`] stands in front of a client: what a [`ResponseCache`] holds is not asked again, what it does not hold
+//! 1. [`page::draw`] and the template file give a [`Draft`]: a benign pair in parts.
+//! 2. [`agent`]s write content, introduce what a claim asserts ([`policy`], [`xss`]) and its twin, check the quality,
+//!    and write the analysis. Their built-in forms need no model.
+//! 3. [`Browser`] says what Chromium does with a pair.
+//! 4. [`Generator`] puts them in a row: the same seed gives the same samples, wherever it is resumed.
+//! 5. [`ChatClient`] answers a [`ChatRequest`]; [`OpenAiClient`] asks a server, [`ScriptedClient`] plays one in tests;
+//!    [`Metered`] stands in front of a client: what a [`ResponseCache`] holds is not asked again, what it does not hold
 //!    is asked until the token budget is spent.
-//! 3. [`Usage`] counts calls and tokens.
 //!
-//! What this crate deliberately does not do: run a model itself, or keep a database. The cache is a trait.
+//! What this crate deliberately does not do: run a model itself, keep a database, or let janus-http's rules decide a
+//! label.
 //!
 //! ```
-//! use janus_synth::{ChatClient, ChatRequest, MemoryCache, Metered, ScriptedClient};
+//! use janus_synth::{GenerateConfig, Generator};
 //!
-//! let scripted = ScriptedClient::new(["Verdict: 1"]);
-//! let mut client = Metered::new(scripted, MemoryCache::default(), None);
-//! let request = ChatRequest::new("a-model").user("Is it real?");
-//! assert_eq!(client.chat(&request)?.text, "Verdict: 1");
-//! assert_eq!(client.chat(&request)?.text, "Verdict: 1");
-//! assert_eq!(client.usage().calls, 1, "the second answer came from the cache");
+//! let config = GenerateConfig { num: 2, curated: false, ..GenerateConfig::default() };
+//! let mut generator = Generator::new(config, Vec::new(), None)?;
+//! let samples = generator.chunk(0, 2)?;
+//! assert_eq!(samples.len(), 4, "two twins of two");
+//! assert_ne!(samples[0].is_vulnerable, samples[1].is_vulnerable);
 //! # Ok::<(), janus_synth::Error>(())
 //! ```
 
+pub mod agent;
+mod browser;
 mod client;
+mod dice;
+mod draft;
 mod error;
+mod instruction;
+pub mod page;
+mod pipeline;
+pub mod policy;
 mod usage;
+mod wording;
+mod words;
+pub mod xss;
 
+pub use browser::{Browser, HeaderTest, OBSERVABLE, Outcome, PayloadTest, find as find_browser};
 pub use client::{
     ChatClient, ChatMessage, ChatReply, ChatRequest, ChatRole, MemoryCache, Metered, OpenAiClient, ResponseCache,
     ScriptedClient,
 };
+pub use dice::Dice;
+pub use draft::{Draft, Framing};
 pub use error::{Error, Result};
+pub use instruction::Instruction;
+pub use pipeline::{GenerateConfig, Generator, Ledger, Tally};
 pub use usage::Usage;

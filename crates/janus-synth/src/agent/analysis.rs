@@ -25,8 +25,22 @@ impl AnalysisAgent for BuiltinAnalysis {
 fn header(side: &Side, dice: &mut Dice) -> String {
     let why = &side.why;
     let ends = match side.is_vulnerable {
-        true => ["The finding is real.", "The claim holds.", "So the scanner is right.", "This is a true positive.", "It should be fixed.", "I confirm the finding."],
-        false => ["The finding is a false positive.", "The claim does not hold.", "So the scanner is wrong here.", "Nothing has to be done for this claim.", "I would close it.", "The claim is not true for this response."],
+        true => [
+            "The finding is real.",
+            "The claim holds.",
+            "So the scanner is right.",
+            "This is a true positive.",
+            "It should be fixed.",
+            "I confirm the finding.",
+        ],
+        false => [
+            "The finding is a false positive.",
+            "The claim does not hold.",
+            "So the scanner is wrong here.",
+            "Nothing has to be done for this claim.",
+            "I would close it.",
+            "The claim is not true for this response.",
+        ],
     };
     let end = dice.pick(&ends);
     // A quote may begin the reason, and a quote keeps its case.
@@ -45,10 +59,25 @@ fn header(side: &Side, dice: &mut Dice) -> String {
 fn reflection(proposal: &Proposal, side: &Side, dice: &mut Dice) -> String {
     let why = &side.why;
     let quote = quoted(&side.quote);
-    let name = proposal.claim.parameter.as_deref().map_or("the value".to_owned(), |name| format!("the value of {name}"));
+    let name =
+        proposal.claim.parameter.as_deref().map_or("the value".to_owned(), |name| format!("the value of {name}"));
     let ends = match side.is_vulnerable {
-        true => ["The script runs in the visitor's browser.", "This is exploitable.", "The claim holds.", "The finding is real.", "I confirm the XSS.", "True positive."],
-        false => ["No script runs.", "This is not exploitable.", "The claim does not hold.", "The finding is a false positive.", "I would close it.", "False positive."],
+        true => [
+            "The script runs in the visitor's browser.",
+            "This is exploitable.",
+            "The claim holds.",
+            "The finding is real.",
+            "I confirm the XSS.",
+            "True positive.",
+        ],
+        false => [
+            "No script runs.",
+            "This is not exploitable.",
+            "The claim does not hold.",
+            "The finding is a false positive.",
+            "I would close it.",
+            "False positive.",
+        ],
     };
     let end = dice.pick(&ends);
     match dice.number(0, 6) {

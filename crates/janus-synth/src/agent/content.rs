@@ -17,11 +17,31 @@ pub struct BuiltinContent;
 
 /// Headers that decide claims: a base has none of them until the content agent draws some.
 pub(crate) const DECISIVE: [&str; 25] = [
-    "strict-transport-security", "content-security-policy", "content-security-policy-report-only", "x-content-security-policy",
-    "x-webkit-csp", "x-frame-options", "x-content-type-options", "referrer-policy", "permissions-policy", "feature-policy",
-    "cross-origin-opener-policy", "cross-origin-embedder-policy", "cross-origin-resource-policy", "access-control-allow-origin",
-    "access-control-allow-credentials", "x-xss-protection", "x-debug-token", "x-debug-token-link", "x-chromelogger-data", "x-generator",
-    "x-aspnet-version", "x-aspnetmvc-version", "www-authenticate", "set-cookie", "x-permitted-cross-domain-policies",
+    "strict-transport-security",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "x-content-security-policy",
+    "x-webkit-csp",
+    "x-frame-options",
+    "x-content-type-options",
+    "referrer-policy",
+    "permissions-policy",
+    "feature-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-resource-policy",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "x-xss-protection",
+    "x-debug-token",
+    "x-debug-token-link",
+    "x-chromelogger-data",
+    "x-generator",
+    "x-aspnet-version",
+    "x-aspnetmvc-version",
+    "www-authenticate",
+    "set-cookie",
+    "x-permitted-cross-domain-policies",
 ];
 
 /// Lines that other pages send, good and bad ones.
@@ -68,9 +88,11 @@ impl ContentAgent for BuiltinContent {
             draft.framing = Framing::None;
         }
         if dice.percent(50) {
-            draft.set_request("User-Agent", dice.pick(&USER_AGENTS));
+            draft.set_request("User-Agent", dice.word(&USER_AGENTS));
         }
-        if let Some((_, referer)) = draft.request_headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("referer")) {
+        if let Some((_, referer)) =
+            draft.request_headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("referer"))
+        {
             *referer = format!("https://{}/", draft.host);
         }
         for _ in 0..*dice.pick(&[0, 0, 1, 2, 3, 5]) {

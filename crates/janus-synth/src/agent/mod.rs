@@ -112,7 +112,8 @@ pub(crate) fn quotes(text: &str) -> Vec<&str> {
 
 /// Where a side's quote stands in its response, for those who want to point at it.
 pub fn evidence(side: &Side) -> Option<Evidence> {
-    let start = memchr::memmem::find(side.pair.response().raw(), side.quote.as_bytes()).filter(|_| !side.quote.is_empty())?;
+    let start =
+        memchr::memmem::find(side.pair.response().raw(), side.quote.as_bytes()).filter(|_| !side.quote.is_empty())?;
     let end = start + side.quote.len();
     Some(Evidence { part: MessagePart::Response, start, end, decoded: false, quote: side.quote.clone() })
 }

@@ -15,7 +15,9 @@ const LONGEST_ANALYSIS: usize = 420;
 impl QaAgent for BuiltinQa {
     fn review(&mut self, proposal: &Proposal, analyses: &[String; 2]) -> Result<Review> {
         let [vulnerable, secure] = &proposal.sides;
-        if vulnerable.pair.response().raw() == secure.pair.response().raw() && vulnerable.pair.request().raw() == secure.pair.request().raw() {
+        if vulnerable.pair.response().raw() == secure.pair.response().raw()
+            && vulnerable.pair.request().raw() == secure.pair.request().raw()
+        {
             return Ok(Review::Rejected("the twins are equal".to_owned()));
         }
         for (side, analysis) in proposal.sides.iter().zip(analyses) {
@@ -44,7 +46,20 @@ fn flaw(proposal: &Proposal, side: &Side, analysis: &str) -> Option<String> {
     if analysis.chars().count() > LONGEST_ANALYSIS {
         return Some("the analysis is too long".to_owned());
     }
-    let placeholders = ["{host}", "{session}", "{sid}", "{nonce}", "{year}", "{c}", "{R}", "{Q}", "{payload}", "{param}", "{url}", "{cookie}"];
+    let placeholders = [
+        "{host}",
+        "{session}",
+        "{sid}",
+        "{nonce}",
+        "{year}",
+        "{c}",
+        "{R}",
+        "{Q}",
+        "{payload}",
+        "{param}",
+        "{url}",
+        "{cookie}",
+    ];
     let request = side.pair.request().text();
     let words = claim.text.as_deref().unwrap_or_default();
     if placeholders.iter().any(|name| text.contains(name) || request.contains(name) || words.contains(name)) {

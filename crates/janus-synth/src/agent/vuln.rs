@@ -50,22 +50,58 @@ impl Drawn {
             ("host", host.to_owned()),
             ("other", words::host(dice)),
             ("cdn", format!("cdn.{}.example", dice.pick(words::NAMES))),
-            ("evil", format!("https://{}.{}", dice.letters("abcdefghklmnoprstuvw", 7), dice.pick(&["test", "invalid", "example"]))),
+            (
+                "evil",
+                format!(
+                    "https://{}.{}",
+                    dice.letters("abcdefghklmnoprstuvw", 7),
+                    dice.pick(&["test", "invalid", "example"])
+                ),
+            ),
             ("to", format!("/{}", dice.pick(&["login", "home", "start", "de/", "account/sign-in", "new"]))),
             ("word", (*dice.pick(words::NAMES)).to_owned()),
             ("nonce", dice.letters(BASE64, 16)),
             ("hash", format!("{}=", dice.letters(BASE64, 43))),
             ("base64", dice.letters(BASE64, 36)),
             ("hex", dice.letters(HEX, 6)),
-            ("session", of(&["PHPSESSID", "JSESSIONID", "sessionid", "connect.sid", "ASP.NET_SessionId", "sid", "auth_token", "laravel_session", "SESSION", "_app_session"], dice)),
+            (
+                "session",
+                of(
+                    &[
+                        "PHPSESSID",
+                        "JSESSIONID",
+                        "sessionid",
+                        "connect.sid",
+                        "ASP.NET_SessionId",
+                        "sid",
+                        "auth_token",
+                        "laravel_session",
+                        "SESSION",
+                        "_app_session",
+                    ],
+                    dice,
+                ),
+            ),
             ("sid", dice.letters(HEX, 24)),
-            ("pref", of(&["theme=dark", "lang=en", "currency=EUR", "sidebar=closed", "tz=UTC", "cookie_consent=1"], dice)),
+            (
+                "pref",
+                of(&["theme=dark", "lang=en", "currency=EUR", "sidebar=closed", "tz=UTC", "cookie_consent=1"], dice),
+            ),
             ("product", of(&["nginx", "Apache", "openresty", "lighttpd", "Jetty", "Caddy", "IdeaWebServer"], dice)),
             ("version", format!("{}.{}.{}", dice.number(1, 9), dice.number(0, 29), dice.number(0, 60))),
             ("major", dice.number(1, 9).to_string()),
             ("cms", of(&["WordPress", "Joomla!", "TYPO3 CMS", "Plone", "Hugo"], dice)),
             ("private", private),
-            ("public", format!("{}.{}.{}.{}", dice.pick(&[93, 151, 185, 203]), dice.number(0, 255), dice.number(0, 255), dice.number(1, 254))),
+            (
+                "public",
+                format!(
+                    "{}.{}.{}.{}",
+                    dice.pick(&[93, 151, 185, 203]),
+                    dice.number(0, 255),
+                    dice.number(0, 255),
+                    dice.number(1, 254)
+                ),
+            ),
             ("person", of(&["m.keller", "a.ramos", "j.novak", "t.lind", "s.okafor"], dice)),
         ])
     }
@@ -92,8 +128,12 @@ fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -
     let drawn = Drawn::draw(dice, &draft.host);
     // What other claims are decided by stays, what this one is decided by goes.
     let related: &[&str] = match kind.name {
-        name if name.starts_with("csp") || name == "framing" => &["content-security-policy", "content-security-policy-report-only", "x-frame-options"],
-        name if name.starts_with("cors") => &["access-control-allow-origin", "access-control-allow-credentials", "vary", "cache-control"],
+        name if name.starts_with("csp") || name == "framing" => {
+            &["content-security-policy", "content-security-policy-report-only", "x-frame-options"]
+        }
+        name if name.starts_with("cors") => {
+            &["access-control-allow-origin", "access-control-allow-credentials", "vary", "cache-control"]
+        }
         name if name.starts_with("cookie") => &["set-cookie"],
         "referrer-policy-missing" | "referrer-policy-unsafe" => &["referrer-policy"],
         "permissions-policy" => &["permissions-policy", "feature-policy"],
@@ -107,14 +147,29 @@ fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -
         draft.remove(&[kind.header]);
     }
     if kind.name == "redirect-downgrade" {
-        draft.status = dice.pick(&["302 Found", "301 Moved Permanently", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]).to_string();
+        draft.status = dice
+            .pick(&[
+                "302 Found",
+                "301 Moved Permanently",
+                "303 See Other",
+                "307 Temporary Redirect",
+                "308 Permanent Redirect",
+            ])
+            .to_string();
         draft.body = dice.pick(&["", "<p>Moved</p>", "<html><body>Redirecting...</body></html>"]).to_string();
     }
     if kind.needs == Needs::Api {
-        draft.set("Content-Type", dice.pick(&["application/json", "application/json; charset=utf-8"]));
-        draft.target = format!("/api/v{}/{}", dice.number(1, 3), dice.pick(&["me", "profile", "orders", "settings", "items"]));
+        draft.set("Content-Type", dice.word(&["application/json", "application/json; charset=utf-8"]));
+        draft.target =
+            format!("/api/v{}/{}", dice.number(1, 3), dice.pick(&["me", "profile", "orders", "settings", "items"]));
         draft.set_request("Cookie", &drawn.fill("{session}={sid}"));
-        draft.body = format!("{{\"id\":{},\"user\":\"{}\",\"email\":\"{}@{}\"}}", dice.number(1, 9999), drawn.get("person"), drawn.get("person"), draft.host);
+        draft.body = format!(
+            "{{\"id\":{},\"user\":\"{}\",\"email\":\"{}@{}\"}}",
+            dice.number(1, 9999),
+            drawn.get("person"),
+            drawn.get("person"),
+            draft.host
+        );
     }
     let of = |holds: bool, dice: &mut Dice| {
         let cases: Vec<&Case> = kind.cases.iter().filter(|case| case.holds == holds).collect();
@@ -140,7 +195,11 @@ fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -
         Ok(Side { pair: draft.pair()?, is_vulnerable: case.holds, quote, why })
     };
     let sides = [side(&yes, &draft)?, side(&no, &draft)?];
-    let plain = [&yes, &no].iter().any(|case| case.edits.iter().any(|edit| edit.ends_with(" http") || edit.starts_with("path ") || edit.ends_with(" page") || edit.ends_with(" data")));
+    let plain = [&yes, &no].iter().any(|case| {
+        case.edits.iter().any(|edit| {
+            edit.ends_with(" http") || edit.starts_with("path ") || edit.ends_with(" page") || edit.ends_with(" data")
+        })
+    });
     let claim = header_claim(kind, &draft, &drawn, plain, dice);
     Ok(Some(Proposal { order: order.clone(), claim, sides, argument: None }))
 }
@@ -153,23 +212,34 @@ fn whole_edit(draft: &mut Draft, edit: &str, drawn: &Drawn, id: &str) {
             draft.body = format!("{{\"id\":\"{id}\",\"status\":\"ok\",\"items\":[]}}");
         }
         "private page" => {
-            draft.target = "/account/overview".to_owned();
+            draft.target = format!("/account/{}", drawn.get("word"));
             draft.set_request("Cookie", &drawn.fill("{session}={sid}"));
-            draft.body = format!("<html><body><h1>My account</h1><p>Signed in as {}</p><p>Balance: 1,{}.20</p></body></html>", drawn.get("person"), &drawn.get("nonce").len());
+            draft.insert_at_body_start(&drawn.fill("<p>Signed in as {person}. Balance: {major},{major}20.50</p>"));
         }
         "public page" => {
-            draft.target = "/about/opening-hours".to_owned();
-            draft.request_headers.retain(|(name, _)| !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization"));
-            draft.body = format!("<html><body><h1>Opening hours</h1><p>Monday to Friday, 9 to {}</p></body></html>", 15 + drawn.get("word").len());
+            draft.target = format!("/about/{}", drawn.get("word"));
+            draft.request_headers.retain(|(name, _)| {
+                !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization")
+            });
+            draft.insert_at_body_start(&drawn.fill("<p>Open to everybody, Monday to Friday from {major}</p>"));
         }
         "internal data" => {
             draft.target = "/internal/users".to_owned();
-            draft.request_headers.retain(|(name, _)| !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization"));
-            draft.body = format!("[{{\"user\":\"{0}\",\"email\":\"{0}@{1}\",\"salary\":{2}00}}]", drawn.get("person"), draft.host, 300 + id.len());
+            draft.request_headers.retain(|(name, _)| {
+                !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization")
+            });
+            draft.body = format!(
+                "[{{\"user\":\"{0}\",\"email\":\"{0}@{1}\",\"salary\":{2}00}}]",
+                drawn.get("person"),
+                draft.host,
+                300 + id.len()
+            );
         }
         "public data" => {
             draft.target = "/api/v1/currencies".to_owned();
-            draft.request_headers.retain(|(name, _)| !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization"));
+            draft.request_headers.retain(|(name, _)| {
+                !name.eq_ignore_ascii_case("cookie") && !name.eq_ignore_ascii_case("authorization")
+            });
             draft.body = format!("{{\"base\":\"EUR\",\"rates\":{{\"USD\":1.0{},\"SEK\":11.4}}}}", drawn.get("major"));
         }
         edit => draft.edit(&drawn.fill(edit)),
@@ -183,14 +253,18 @@ fn header_claim(kind: &Kind, draft: &Draft, drawn: &Drawn, moves: bool, dice: &m
         .replace("{header}", kind.header)
         .replace("{cookie}", drawn.get("session"));
     let claim = Claim::new(VulnCategory::HttpHeaders).with_text(text);
-    let ambiguous = matches!(kind.name, "info-framework" | "info-debug" | "info-internal-address" | "charset-missing" | "charset-mismatch");
+    let ambiguous = matches!(
+        kind.name,
+        "info-framework" | "info-debug" | "info-internal-address" | "charset-missing" | "charset-mismatch"
+    );
     if dice.percent(55) && !ambiguous { claim.with_header(kind.header) } else { claim }
 }
 
 /// A wording of a kind; where `with_url` is false one without an address.
 fn wording(kind: &str, with_url: bool, dice: &mut Dice) -> String {
     let all = wording::all().get(kind).cloned().unwrap_or_default();
-    let fit: Vec<&String> = all.iter().filter(|text| with_url || !text.contains("{url}") && !text.contains("{host}")).collect();
+    let fit: Vec<&String> =
+        all.iter().filter(|text| with_url || !text.contains("{url}") && !text.contains("{host}")).collect();
     if fit.is_empty() { kind.to_owned() } else { (*dice.pick(&fit)).clone() }
 }
 
@@ -255,7 +329,12 @@ fn send(draft: &mut Draft, value: &str, dice: &mut Dice) -> Option<String> {
         0 => encode::percent(value),
         1 => encode::form(value),
         // As a browser's address bar does it: quotes and parentheses stay.
-        _ => encode::percent(value).replace("%28", "(").replace("%29", ")").replace("%27", "'").replace("%2F", "/").replace("%3A", ":"),
+        _ => encode::percent(value)
+            .replace("%28", "(")
+            .replace("%29", ")")
+            .replace("%27", "'")
+            .replace("%2F", "/")
+            .replace("%3A", ":"),
     };
     let plain = |value: &str| !value.contains(['\n', '\r', '\t']) && value.is_ascii() && !value.starts_with(' ');
     match dice.number(0, 99) {
@@ -263,7 +342,8 @@ fn send(draft: &mut Draft, value: &str, dice: &mut Dice) -> Option<String> {
             draft.method = "POST".to_owned();
             draft.set_request("Content-Type", "application/x-www-form-urlencoded");
             let others = format!("{}={}&", dice.pick(&["csrf", "step", "form_id", "submit"]), dice.number(1, 99_999));
-            draft.request_body = format!("{}{name}={}", if dice.percent(60) { others } else { String::new() }, encode::form(value));
+            draft.request_body =
+                format!("{}{name}={}", if dice.percent(60) { others } else { String::new() }, encode::form(value));
         }
         76..82 if !value.contains('/') => {
             draft.target = format!("/{}/{}", dice.pick(&["search", "tag", "user", "page"]), encode::percent(value));
@@ -271,7 +351,8 @@ fn send(draft: &mut Draft, value: &str, dice: &mut Dice) -> Option<String> {
         }
         82..88 if plain(value) => {
             let header = *dice.pick(&["User-Agent", "Referer", "X-Forwarded-For", "X-Forwarded-Host"]);
-            let value = if header == "Referer" { format!("https://{}/?{value}", words::host(dice)) } else { value.to_owned() };
+            let value =
+                if header == "Referer" { format!("https://{}/?{value}", words::host(dice)) } else { value.to_owned() };
             draft.set_request(header, &value);
             return Some(header.to_owned());
         }
@@ -288,7 +369,9 @@ fn send(draft: &mut Draft, value: &str, dice: &mut Dice) -> Option<String> {
             draft.method = "POST".to_owned();
             let boundary = format!("----form{}", dice.letters("0123456789abcdef", 12));
             draft.set_request("Content-Type", &format!("multipart/form-data; boundary={boundary}"));
-            draft.request_body = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--{boundary}--\r\n");
+            draft.request_body = format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--{boundary}--\r\n"
+            );
         }
         _ => {
             draft.method = "GET".to_owned();

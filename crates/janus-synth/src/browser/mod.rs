@@ -16,7 +16,9 @@ use chromiumoxide::{
     Browser as Chromium, Page,
     browser::BrowserConfig as ChromiumConfig,
     cdp::{
-        browser_protocol::page::{EventJavascriptDialogOpening, EventLoadEventFired, HandleJavaScriptDialogParams, NavigateParams},
+        browser_protocol::page::{
+            EventJavascriptDialogOpening, EventLoadEventFired, HandleJavaScriptDialogParams, NavigateParams,
+        },
         js_protocol::runtime::{AddBindingParams, EventBindingCalled},
     },
 };
@@ -25,6 +27,7 @@ use janus_http::HttpPair;
 use tokio::runtime::Runtime;
 
 use crate::{Error, Result};
+pub use headers::{HeaderTest, OBSERVABLE};
 use server::{Server, reframed};
 
 /// How long a page may take, in milliseconds.
@@ -177,7 +180,10 @@ fn tied(chromium: &Path, folder: &Path) -> std::io::Result<PathBuf> {
         return Ok(chromium.to_owned());
     }
     let script = folder.join("chromium.sh");
-    std::fs::write(&script, format!("#!/bin/sh\nexec /usr/bin/setpriv --pdeathsig KILL '{}' \"$@\"\n", chromium.display()))?;
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nexec /usr/bin/setpriv --pdeathsig KILL '{}' \"$@\"\n", chromium.display()),
+    )?;
     #[cfg(unix)]
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(script)
@@ -221,14 +227,20 @@ impl Tab {
 
     /// Loads a page and gives what its probe said. Ends when `enough` was said, the probe is done, or time is up; a tab
     /// that hangs is exchanged for a new one.
-    async fn load(&mut self, chromium: &Chromium, url: &str, enough: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<String>> {
+    async fn load(
+        &mut self,
+        chromium: &Chromium,
+        url: &str,
+        enough: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<String>> {
         // What an earlier page still had to say is not this page's.
         while self.reports.next().now_or_never().is_some() {}
         while self.loads.next().now_or_never().is_some() {}
         while self.dialogs.next().now_or_never().is_some() {}
         let mut said: Vec<String> = Vec::new();
         let mut end = Instant::now() + Duration::from_millis(TIME_LIMIT);
-        let navigation = tokio::time::timeout(Duration::from_millis(TIME_LIMIT), self.page.execute(NavigateParams::new(url))).await;
+        let navigation =
+            tokio::time::timeout(Duration::from_millis(TIME_LIMIT), self.page.execute(NavigateParams::new(url))).await;
         let hung = match navigation {
             // The answer was no document: a download, a status without a body.
             Ok(Ok(answer)) if answer.result.error_text.is_some() => return Ok(said),
@@ -284,7 +296,8 @@ mod tests {
             return;
         }
         let pair = |head: &str, body: &str| {
-            HttpPair::parse("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n", format!("HTTP/1.1 {head}\r\n\r\n{body}")).expect("valid")
+            HttpPair::parse("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n", format!("HTTP/1.1 {head}\r\n\r\n{body}"))
+                .expect("valid")
         };
         let html = "200 OK\r\nContent-Type: text/html";
         let cases = [
@@ -298,10 +311,22 @@ mod tests {
             (html, "<iframe srcdoc='<script>alert(4711)</script>'></iframe>", true),
             (html, "<textarea><script>alert(4711)</script></textarea>", false),
             (html, "<a href=\"https://other.example/\">x</a><img src=x onerror=alert(4711)>", true),
-            ("200 OK\r\nContent-Type: text/html\r\nContent-Security-Policy: script-src 'self'", "<script>alert(4711)</script>", false),
-            ("200 OK\r\nContent-Type: text/html\r\nContent-Security-Policy: sandbox", "<script>alert(4711)</script>", false),
+            (
+                "200 OK\r\nContent-Type: text/html\r\nContent-Security-Policy: script-src 'self'",
+                "<script>alert(4711)</script>",
+                false,
+            ),
+            (
+                "200 OK\r\nContent-Type: text/html\r\nContent-Security-Policy: sandbox",
+                "<script>alert(4711)</script>",
+                false,
+            ),
             ("200 OK\r\nContent-Type: application/json", "{\"a\":\"<script>alert(4711)</script>\"}", false),
-            ("200 OK\r\nContent-Type: text/html\r\nContent-Disposition: attachment", "<script>alert(4711)</script>", false),
+            (
+                "200 OK\r\nContent-Type: text/html\r\nContent-Disposition: attachment",
+                "<script>alert(4711)</script>",
+                false,
+            ),
             ("302 Found\r\nContent-Type: text/html\r\nLocation: /login", "<script>alert(4711)</script>", false),
             ("204 No Content", "", false),
             ("404 Not Found", "<script>alert(4711)</script>", true),

@@ -55,7 +55,9 @@ impl Server {
                         let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
                         let _ = stream.set_nodelay(true);
                         let _ = match tls {
-                            Some(tls) => ServerConnection::new(tls).map(|tls| serve(StreamOwned::new(tls, stream), &state)).unwrap_or(Ok(())),
+                            Some(tls) => ServerConnection::new(tls)
+                                .map(|tls| serve(StreamOwned::new(tls, stream), &state))
+                                .unwrap_or(Ok(())),
                             None => serve(Plain(stream), &state),
                         };
                     });
@@ -89,7 +91,8 @@ impl Server {
 
 /// A certificate for this run; the browser is told not to check it.
 fn tls() -> std::result::Result<Arc<ServerConfig>, String> {
-    let made = rcgen::generate_simple_self_signed(vec!["janus.example".to_owned()]).map_err(|error| error.to_string())?;
+    let made =
+        rcgen::generate_simple_self_signed(vec!["janus.example".to_owned()]).map_err(|error| error.to_string())?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(str::to_owned)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -133,7 +136,12 @@ fn serve(stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()>
             lines.push(line);
         }
         let field = |name: &str| {
-            lines.iter().skip(1).filter_map(|line| line.split_once(':')).find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+            lines
+                .iter()
+                .skip(1)
+                .filter_map(|line| line.split_once(':'))
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim().to_owned())
         };
         let length: u64 = field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink())?;
@@ -157,8 +165,11 @@ pub(super) fn reframed(response: &Message, extra: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let status = response.status().unwrap_or(200);
     out.extend_from_slice(format!("HTTP/1.1 {status} X\r\n").as_bytes());
-    const FRAMING: [&str; 6] = ["content-length", "transfer-encoding", "content-encoding", "connection", "keep-alive", "trailer"];
-    for header in response.headers().iter().filter(|header| !FRAMING.iter().any(|name| header.name.eq_ignore_ascii_case(name))) {
+    const FRAMING: [&str; 6] =
+        ["content-length", "transfer-encoding", "content-encoding", "connection", "keep-alive", "trailer"];
+    for header in
+        response.headers().iter().filter(|header| !FRAMING.iter().any(|name| header.name.eq_ignore_ascii_case(name)))
+    {
         out.extend_from_slice(format!("{}: {}\r\n", header.name, header.value).as_bytes());
     }
     let body = response.decoded_body();

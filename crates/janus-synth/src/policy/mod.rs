@@ -69,9 +69,7 @@ pub const UNSEEN: [&str; 3] = ["cors-null", "cookie-prefix", "csp-form-action"];
 
 /// The table in print.
 pub fn markdown() -> String {
-    let mut out = String::from(
-        "| kind of claim | condition | the claim | why | clause |\n|---|---|---|---|---|\n",
-    );
+    let mut out = String::from("| kind of claim | condition | the claim | why | clause |\n|---|---|---|---|---|\n");
     for kind in kinds() {
         for case in kind.cases {
             let escape = |text: &str| text.replace('|', "\\|");
@@ -106,6 +104,9 @@ mod tests {
     #[test]
     fn the_printed_table_is_this_table() {
         let printed = include_str!("../../../../docs/policy.md");
-        assert!(printed.contains(markdown().trim()), "docs/policy.md is not up to date: see crates/janus-synth/src/policy");
+        assert!(
+            printed.contains(markdown().trim()),
+            "docs/policy.md is not up to date: see crates/janus-synth/src/policy"
+        );
     }
 }

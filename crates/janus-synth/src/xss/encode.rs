@@ -17,7 +17,10 @@ pub(crate) fn html_decimal(text: &str) -> String {
 
 /// Hexadecimal references, as Python's and Rails' `'` and OWASP's HTML encoder.
 pub(crate) fn html_hex(text: &str) -> String {
-    replace(text, &[('&', "&amp;"), ('<', "&#x3c;"), ('>', "&#x3e;"), ('"', "&#x22;"), ('\'', "&#x27;"), ('/', "&#x2F;")])
+    replace(
+        text,
+        &[('&', "&amp;"), ('<', "&#x3c;"), ('>', "&#x3e;"), ('"', "&#x22;"), ('\'', "&#x27;"), ('/', "&#x2F;")],
+    )
 }
 
 /// Without quotes: enough between tags, not in an attribute.
@@ -45,8 +48,16 @@ pub(crate) fn js_unicode(text: &str) -> String {
     replace(
         text,
         &[
-            ('\\', "\\\\"), ('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('"', "\\u0022"), ('\'', "\\u0027"), ('`', "\\u0060"),
-            ('$', "\\u0024"), ('/', "\\/"), ('\n', "\\n"),
+            ('\\', "\\\\"),
+            ('<', "\\u003c"),
+            ('>', "\\u003e"),
+            ('&', "\\u0026"),
+            ('"', "\\u0022"),
+            ('\'', "\\u0027"),
+            ('`', "\\u0060"),
+            ('$', "\\u0024"),
+            ('/', "\\/"),
+            ('\n', "\\n"),
         ],
     )
 }
@@ -56,7 +67,14 @@ pub(crate) fn js_hex(text: &str) -> String {
     replace(
         text,
         &[
-            ('\\', "\\\\"), ('<', "\\x3c"), ('>', "\\x3e"), ('&', "\\x26"), ('"', "\\x22"), ('\'', "\\x27"), ('`', "\\x60"), ('$', "\\x24"),
+            ('\\', "\\\\"),
+            ('<', "\\x3c"),
+            ('>', "\\x3e"),
+            ('&', "\\x26"),
+            ('"', "\\x22"),
+            ('\'', "\\x27"),
+            ('`', "\\x60"),
+            ('$', "\\x24"),
             ('\n', "\\n"),
         ],
     )
@@ -102,21 +120,6 @@ pub(crate) fn no_angles(text: &str) -> String {
 /// Angle brackets and quotes taken out.
 pub(crate) fn no_markup(text: &str) -> String {
     text.replace(['<', '>', '"', '\'', '`'], "")
-}
-
-/// What looks like a tag taken out, as PHP's `strip_tags` does.
-pub(crate) fn strip_tags(text: &str) -> String {
-    let mut out = String::new();
-    let mut inside = false;
-    for letter in text.chars() {
-        match letter {
-            '<' => inside = true,
-            '>' if inside => inside = false,
-            _ if !inside => out.push(letter),
-            _ => {}
-        }
-    }
-    out
 }
 
 /// Everything but letters, digits and a few marks replaced.

