@@ -138,7 +138,7 @@ fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
     let foreign = format!("https://{FOREIGN}");
     let read = |url: &str, credentials: &str| {
         format!(
-            "<script>fetch('{url}',{{credentials:'{credentials}'}}).then(r=>r.text()).then(()=>janusReport('ran yes'),()=>janusReport('ran no'))</script>"
+            "<script>fetch('{url}',{{credentials:'{credentials}'}}).then(r=>r.text()).then(()=>janusSay('ran yes'),()=>janusSay('ran no'))</script>"
         )
     };
     Some(match test.kind {
@@ -163,20 +163,20 @@ fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
         "nosniff" => harness(
             &format!("https://{host}"),
             format!(
-                "<script src=\"/j{number}\" onload=\"janusReport('ran yes')\" onerror=\"janusReport('ran no')\"></script>"
+                "<script src=\"/j{number}\" onload=\"janusSay('ran yes')\" onerror=\"janusSay('ran no')\"></script>"
             ),
         ),
         "referrer-policy-unsafe" => alone(format!("<img src=\"https://{FOREIGN}/r{number}\">"), String::new()),
         "coop" => harness(
             &foreign,
             format!(
-                "<script>const w=open('{url}');setTimeout(()=>{{const cut=!w||w.closed;try{{w.close()}}catch(e){{}}janusReport(cut?'ran no':'ran yes')}},250)</script>"
+                "<script>const w=open('{url}');setTimeout(()=>{{const cut=!w||w.closed;try{{w.close()}}catch(e){{}}janusSay(cut?'ran no':'ran yes')}},250)</script>"
             ),
         ),
         "corp" => harness(
             &foreign,
             format!(
-                "<script>fetch('{url}',{{mode:'no-cors'}}).then(()=>janusReport('ran yes'),()=>janusReport('ran no'))</script>"
+                "<script>fetch('{url}',{{mode:'no-cors'}}).then(()=>janusSay('ran yes'),()=>janusSay('ran no'))</script>"
             ),
         ),
         "cors-reflection" => {

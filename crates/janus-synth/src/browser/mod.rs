@@ -19,6 +19,7 @@ use chromiumoxide::{
         browser_protocol::page::{
             EventJavascriptDialogOpening, EventLoadEventFired, HandleJavaScriptDialogParams, NavigateParams,
         },
+        browser_protocol::{emulation::SetFocusEmulationEnabledParams, target::CreateTargetParams},
         js_protocol::runtime::{AddBindingParams, EventBindingCalled},
     },
 };
@@ -34,6 +35,10 @@ use server::{Server, reframed};
 const TIME_LIMIT: u64 = 5_000;
 /// How long is waited for the script behind a load, in milliseconds: a page without script never reports.
 const AFTER_LOAD: u64 = 350;
+
+/// How long a probe waits behind its clicks, in milliseconds; the second is for pages whose two loads did not agree.
+const PATIENCE: u64 = 120;
+const LONG_PATIENCE: u64 = 1_000;
 
 /// What a browser did with a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +65,8 @@ pub struct Browser {
     runtime: Runtime,
     chromium: Chromium,
     tabs: Vec<Tab>,
+    /// For pairs whose two loads did not agree.
+    patient: Tab,
     server: Server,
     version: String,
     loads: u64,
@@ -77,6 +84,7 @@ struct Tab {
     reports: chromiumoxide::listeners::EventStream<EventBindingCalled>,
     loads: chromiumoxide::listeners::EventStream<EventLoadEventFired>,
     dialogs: chromiumoxide::listeners::EventStream<EventJavascriptDialogOpening>,
+    patience: u64,
 }
 
 /// Where Chromium is: `CHROMIUM` in the environment, else the usual names on the path.
@@ -103,17 +111,18 @@ impl Browser {
         let executable = tied(&chromium, profile.path()).map_err(setup)?;
         let failed = |source| Error::Browser { source: Box::new(source) };
         let config = config(&executable, profile.path(), &server).map_err(|reason| Error::BrowserSetup { reason })?;
-        let (chromium, tabs, version) = runtime.block_on(async {
+        let (chromium, tabs, patient, version) = runtime.block_on(async {
             let (chromium, mut handler) = Chromium::launch(config).await.map_err(failed)?;
             tokio::spawn(async move { while handler.next().await.is_some() {} });
             let version = chromium.version().await.map_err(failed)?.product;
             let mut opened = Vec::new();
             for _ in 0..tabs.max(1) {
-                opened.push(Tab::open(&chromium).await?);
+                opened.push(Tab::open(&chromium, PATIENCE).await?);
             }
-            Ok::<_, Error>((chromium, opened, version))
+            let patient = Tab::open(&chromium, LONG_PATIENCE).await?;
+            Ok::<_, Error>((chromium, opened, patient, version))
         })?;
-        Ok(Self { runtime, chromium, tabs, server, version, loads: 0, _profile: profile })
+        Ok(Self { runtime, chromium, tabs, patient, server, version, loads: 0, _profile: profile })
     }
 
     /// Product and version, as `Chrome/156.0.1.2`.
@@ -138,13 +147,8 @@ impl Browser {
                 let mut found = Vec::new();
                 for (number, (test, round)) in own {
                     let test_pair = &tests[test];
-                    let path = format!("/j{}", start + number as u64);
-                    server.put(&path, reframed(test_pair.pair.response(), ""));
-                    let host = own_host(test_pair.pair);
-                    let wanted = format!("ran {}", test_pair.argument);
-                    let reports = tab.load(chromium, &format!("https://{host}{path}"), &|said| said == wanted).await?;
-                    server.remove(&path);
-                    found.push((test, round, reports.contains(&wanted)));
+                    let ran = tab.runs(chromium, server, test_pair, start + number as u64).await?;
+                    found.push((test, round, ran));
                 }
                 Ok::<_, Error>(found)
             }
@@ -153,6 +157,15 @@ impl Browser {
         server.take_seen("");
         for (test, round, value) in found.into_iter().flatten() {
             ran[test][round] = value;
+        }
+        // A slow moment is no instability: what did not agree is loaded twice more, alone and with more patience.
+        let differ: Vec<usize> = (0..tests.len()).filter(|test| ran[*test][0] != ran[*test][1]).collect();
+        for test in differ {
+            for round in 0..2 {
+                self.loads += 1;
+                let work = self.patient.runs(&self.chromium, &self.server, &tests[test], self.loads);
+                ran[test][round] = self.runtime.block_on(work)?;
+            }
         }
         Ok(ran
             .into_iter()
@@ -200,7 +213,7 @@ fn config(executable: &Path, profile: &Path, server: &Server) -> std::result::Re
         "disable-popup-blocking".to_owned(),
         "ignore-certificate-errors".to_owned(),
         "disable-site-isolation-trials".to_owned(),
-        "disable-features=IsolateOrigins,site-per-process,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,OptimizationHints,MediaRouter,Translate,LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests".to_owned(),
+        "disable-features=BackForwardCache,ProactivelySwapBrowsingInstance,RenderDocument,IsolateOrigins,site-per-process,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,OptimizationHints,MediaRouter,Translate,LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests".to_owned(),
         format!("host-resolver-rules={rules}"),
     ];
     ChromiumConfig::builder()
@@ -214,15 +227,37 @@ fn config(executable: &Path, profile: &Path, server: &Server) -> std::result::Re
 }
 
 impl Tab {
-    async fn open(chromium: &Chromium) -> Result<Self> {
+    async fn open(chromium: &Chromium, patience: u64) -> Result<Self> {
         let failed = |source| Error::Browser { source: Box::new(source) };
-        let page = chromium.new_page("about:blank").await.map_err(failed)?;
+        // A tab behind another is slowed down and never gets the focus, so each has a window of its own.
+        let target = CreateTargetParams::builder().url("about:blank").new_window(true).build();
+        let target = target.map_err(|reason| Error::BrowserSetup { reason })?;
+        let page = chromium.new_page(target).await.map_err(failed)?;
+        page.execute(SetFocusEmulationEnabledParams::new(true)).await.map_err(failed)?;
         let reports = page.event_listener::<EventBindingCalled>().await.map_err(failed)?;
         let loads = page.event_listener::<EventLoadEventFired>().await.map_err(failed)?;
         let dialogs = page.event_listener::<EventJavascriptDialogOpening>().await.map_err(failed)?;
         page.execute(AddBindingParams::new("janusReport")).await.map_err(failed)?;
-        page.evaluate_on_new_document(include_str!("probe.js")).await.map_err(failed)?;
-        Ok(Self { page, reports, loads, dialogs })
+        let probe = include_str!("probe.js").replace("PATIENCE", &patience.to_string());
+        page.evaluate_on_new_document(probe).await.map_err(failed)?;
+        Ok(Self { page, reports, loads, dialogs, patience })
+    }
+
+    /// Whether a pair's payload runs when it is loaded once, under a number that no other load has.
+    async fn runs(
+        &mut self,
+        chromium: &Chromium,
+        server: &Server,
+        test: &PayloadTest<'_>,
+        number: u64,
+    ) -> Result<bool> {
+        let path = format!("/j{number}");
+        server.put(&path, reframed(test.pair.response(), ""));
+        // One host for all: another would start another process. No policy of a payload's page names it.
+        let wanted = format!("ran {}", test.argument);
+        let said = self.load(chromium, &format!("https://pair.example{path}"), &|said| said == wanted).await?;
+        server.remove(&path);
+        Ok(said.contains(&wanted))
     }
 
     /// Loads a page and gives what its probe said. Ends when `enough` was said, the probe is done, or time is up; a tab
@@ -238,6 +273,8 @@ impl Tab {
         while self.loads.next().now_or_never().is_some() {}
         while self.dialogs.next().now_or_never().is_some() {}
         let mut said: Vec<String> = Vec::new();
+        let mut probed = false;
+        let path = url.splitn(4, '/').nth(3).map_or(String::new(), |rest| format!("/{rest}"));
         let mut end = Instant::now() + Duration::from_millis(TIME_LIMIT);
         let navigation =
             tokio::time::timeout(Duration::from_millis(TIME_LIMIT), self.page.execute(NavigateParams::new(url))).await;
@@ -263,12 +300,15 @@ impl Tab {
                     let _ = self.page.execute(HandleJavaScriptDialogParams::new(true)).await;
                     said.push(format!("ran {message}"));
                 } else if report == "load" {
-                    end = end.min(Instant::now() + Duration::from_millis(AFTER_LOAD));
-                } else {
-                    if report.starts_with("document top") {
-                        end = end.max(Instant::now() + Duration::from_millis(AFTER_LOAD));
+                    // Where the probe does not work, no script does: there is nothing to wait for.
+                    if !probed {
+                        end = end.min(Instant::now() + Duration::from_millis(AFTER_LOAD));
                     }
-                    said.push(report);
+                } else if let Some((page, report)) = report.split_once(' ')
+                    && (page == path || page.is_empty())
+                {
+                    probed |= report.starts_with("document top");
+                    said.push(report.to_owned());
                 }
                 if said.last().is_some_and(|last| last == "done" || enough(last)) {
                     break;
@@ -276,7 +316,7 @@ impl Tab {
             }
         }
         if hung {
-            let fresh = Self::open(chromium).await?;
+            let fresh = Self::open(chromium, self.patience).await?;
             let stuck = std::mem::replace(self, fresh);
             tokio::spawn(stuck.page.close());
         }

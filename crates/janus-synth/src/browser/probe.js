@@ -1,7 +1,10 @@
 (() => {
   const report = window.janusReport;
   if (!report) return;
-  const say = (what) => { try { report(what); } catch (e) {} };
+  // What a page says is known by the page: reports may arrive when the next one is already loading.
+  const page = (() => { try { return top.location.pathname; } catch (e) { return ''; } })();
+  const say = (what) => { try { report(page + ' ' + what); } catch (e) {} };
+  if (/^\/[hi][0-9]+$/.test(location.pathname)) window.janusSay = say;
   for (const name of ['alert', 'confirm', 'prompt', 'print']) {
     window[name] = function (text) { say('ran ' + String(text)); return name === 'confirm' ? true : null; };
   }
@@ -25,7 +28,14 @@
     try { eval('1'); say('eval'); } catch (e) { say('no eval'); }
     try { say('cookie ' + document.cookie); } catch (e) {}
     say('base ' + document.baseURI);
-    const all = Array.from(document.querySelectorAll('*')).slice(0, 1500);
+    // Only what has a handler or an address can do anything; pages may be long.
+    const acts = (element) => {
+      for (const { name } of element.attributes) {
+        if (name.startsWith('on') || ['href', 'xlink:href', 'action', 'formaction'].includes(name)) return true;
+      }
+      return ['BUTTON', 'INPUT'].includes(element.tagName);
+    };
+    const all = Array.from(document.querySelectorAll('*')).filter(acts).slice(0, 300);
     for (const element of all) {
       for (const type of ['pointerover', 'pointerenter', 'mouseover', 'mouseenter', 'mousemove']) {
         try { element.dispatchEvent(new MouseEvent(type, { bubbles: type !== 'mouseenter' && type !== 'pointerenter', cancelable: true })); } catch (e) {}
@@ -37,8 +47,8 @@
         if (element.click) element.click(); else element.dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true }));
       } catch (e) {}
     }
-    setTimeout(() => say('done'), 60);
+    setTimeout(() => say('done'), PATIENCE);
   };
-  addEventListener('load', () => setTimeout(poke, 25));
+  addEventListener('load', () => setTimeout(poke, 10));
   addEventListener('DOMContentLoaded', () => setTimeout(poke, 600));
 })();
