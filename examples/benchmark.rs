@@ -20,6 +20,9 @@ struct Args {
     /// Variants, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = Variant::ALL)]
     variants: Vec<Variant>,
+    /// Evaluate the controls and no model
+    #[arg(long)]
+    controls_only: bool,
     /// Whether an analysis is written: none or full
     #[arg(long, default_value_t)]
     analysis: Analysis,
@@ -43,7 +46,8 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let mut general = args.general.client(&args.output)?;
     let janus = args.model.load(&args.common)?;
     let assess = AssessConfig { analysis: args.analysis, seed: args.common.seed, ..AssessConfig::default() };
-    let config = StudyConfig { base: args.model.short_name(), variants: args.variants, assess };
+    let variants = if args.controls_only { Vec::new() } else { args.variants };
+    let config = StudyConfig { base: args.model.short_name(), variants, assess };
     let mut study = Study::open(&args.output, &janus, &config)?;
     let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * config.variants.len()).sum());
     let result = sets.iter().try_for_each(|set| {

@@ -10,7 +10,7 @@ use std::{
 
 use janus_core::{DeviceChoice, Janus, JanusConfig, LanguageModel};
 use janus_data::{error_chain, jsonl, template};
-use janus_http::{Claim, HttpPair, VulnCategory, cut};
+use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 use peak_alloc::PeakAlloc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -241,18 +241,85 @@ fn http_messages() {
         ("folded message", pairs[1].response().raw()),
     ] {
         // Decoding may not blow up: what a stream inflates to is bounded by deflate's own ratio at this size.
-        survive(what, original, 1000, 4 << 20, |bytes| {
+        survive(what, original, 1000, 16 << 20, |bytes| {
             let pair = HttpPair::parse(pairs[0].request().raw(), bytes).map_err(|error| error.to_string())?;
             assert_eq!(pair.response().raw(), bytes);
             pair.response().text();
             cut(&pair, &claim);
+            check_facts(&pair, &claim);
             Ok(())
         });
     }
-    survive("request", pairs[0].request().raw(), 1000, 1 << 20, |bytes| {
+    survive("request", pairs[0].request().raw(), 1000, 16 << 20, |bytes| {
         let pair = HttpPair::parse(bytes, pairs[0].response().raw()).map_err(|error| error.to_string())?;
         pair.request().parameters();
         cut(&pair, &claim);
+        check_facts(&pair, &claim);
+        Ok(())
+    });
+}
+
+/// Reads the facts of a claim, and checks that what they point at is there.
+fn check_facts(pair: &HttpPair, claim: &Claim) {
+    let facts = Facts::of(pair, claim);
+    assert!(facts.vector(Grade::Observation).iter().all(|value| (0.0..=1.0).contains(value)));
+    let text = pair.response().text();
+    for place in &facts.reflections.places {
+        assert!(text.get(place.span.clone()).is_some(), "{:?} of {} bytes", place.span, text.len());
+    }
+    assert!(!facts.text(&[Grade::Observation, Grade::RuleVerdict]).contains('\n'));
+}
+
+#[test]
+fn reflections_in_every_context() {
+    let _alone = alone();
+    let request = "POST /p/%3Cb%3E?q=%22%3E%3Csvg+onload%3Dalert(1)%3E HTTP/1.1\r\nHost: a.example\r\nCookie: c=';alert(1)//\r\n\
+                   Content-Type: application/json\r\n\r\n{\"j\": \"</script><b>\"}";
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Security-Policy: script-src 'nonce-a', img-src *\r\n\r\n\
+                    <!-- \"><svg onload=alert(1)> --><title>&quot;&gt;&lt;svg onload=alert(1)&gt;</title><p title='\"><svg onload=alert(1)>'>\
+                    <script nonce=a>var a = '\\';alert(1)//', b = `${1}`; /* </script><b> */</script><svg><style></script><b></style></svg>\
+                    <iframe srcdoc='&lt;script>alert(1)&lt;/script>'></iframe><textarea>\"><svg onload=alert(1)></textarea></p>";
+    let claim = Claim::new(VulnCategory::Xss).with_parameter("q");
+    survive("reflecting response", response.as_bytes(), 3000, 32 << 20, |bytes| {
+        let pair = HttpPair::parse(request, bytes).map_err(|error| error.to_string())?;
+        check_facts(&pair, &claim);
+        Ok(())
+    });
+    survive("reflected request", request.as_bytes(), 1500, 32 << 20, |bytes| {
+        let pair = HttpPair::parse(bytes, response).map_err(|error| error.to_string())?;
+        check_facts(&pair, &claim);
+        Ok(())
+    });
+}
+
+#[test]
+fn security_headers() {
+    let _alone = alone();
+    let response = "HTTP/1.1 302 Found\r\nStrict-Transport-Security: max-age=\"31536000\"; includeSubDomains\r\nContent-Type: text/html; charset=\"utf-8\"\r\n\
+                    Content-Security-Policy: default-src 'self'; script-src 'nonce-a' *.b.example data:, frame-ancestors 'none'\r\nX-Frame-Options: DENY, SAMEORIGIN\r\n\
+                    Set-Cookie: __Host-sid=a; Path=/; Secure; SameSite=None; Domain=a.example\r\nPermissions-Policy: camera=(self \"https://b.example\"), usb=()\r\n\
+                    Referrer-Policy: no-referrer, unsafe-url\r\nAccess-Control-Allow-Origin: null\r\nLocation: http://10.0.0.1/\r\nServer: a/1.2\r\n\r\n\
+                    <meta charset=latin1><meta http-equiv=content-security-policy content=\"script-src 'none'\">";
+    let words = [
+        "hsts",
+        "csp inline",
+        "csp wildcard",
+        "csp syntax",
+        "x-frame-options",
+        "cookie prefix",
+        "permissions-policy",
+        "referrer leak",
+        "cors null",
+        "internal ip",
+        "charset mismatch",
+        "server banner",
+    ];
+    survive("security headers", response.as_bytes(), 3000, 16 << 20, |bytes| {
+        let pair = HttpPair::parse("GET / HTTP/1.1\r\nHost: a.example\r\nOrigin: null\r\n\r\n", bytes)
+            .map_err(|error| error.to_string())?;
+        for text in words {
+            check_facts(&pair, &Claim::new(VulnCategory::HttpHeaders).with_text(text));
+        }
         Ok(())
     });
 }

@@ -10,6 +10,7 @@ use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Variant, VulnCategory};
 use janus_data::{Part, Run, Sample, Store, input, split, template};
 use janus_eval::{Histogram, describe};
+use janus_http::Facts;
 use janus_synth::{
     Browser, GenerateConfig, Generator, HeaderTest, Ledger, OBSERVABLE, Outcome, PayloadTest, policy, xss,
 };
@@ -269,7 +270,13 @@ fn fixed_part(sample: &Sample) -> Option<Part> {
 fn read_hand(file: &Path) -> anyhow::Result<Vec<Sample>> {
     let lines = input::read(&[file.to_owned()], input::Format::Jsonl, None)?;
     let samples = lines.into_iter().enumerate().map(|(index, line)| Sample::from_finding(line.finding?, index + 1));
-    samples.collect::<janus_data::Result<_>>().with_context(|| file.display().to_string())
+    let samples: janus_data::Result<Vec<Sample>> = samples.collect();
+    let mut samples = samples.with_context(|| file.display().to_string())?;
+    for sample in &mut samples {
+        let verdict = Facts::of(&sample.pair, &sample.claim).verdict.holds;
+        sample.origin.hard = Some(verdict != Some(sample.is_vulnerable));
+    }
+    Ok(samples)
 }
 
 fn print_tally(generator: &Generator) {

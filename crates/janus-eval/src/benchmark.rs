@@ -34,6 +34,9 @@ pub struct Prediction {
     pub category: VulnCategory,
     /// The kind of claim, or the context.
     pub kind: Option<String>,
+    /// Whether the rules of janus-http disagree with the label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<bool>,
     /// Whether the claim holds.
     pub is_vulnerable: bool,
     /// The probability that was given; `None` where the system did not answer.
@@ -125,6 +128,7 @@ impl Evaluated<'_> {
             group: self.groups[index].to_string(),
             category: sample.claim.category,
             kind: sample.origin.kind.clone(),
+            hard: sample.origin.hard,
             is_vulnerable: sample.is_vulnerable,
             p_vulnerable: None,
             called: None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use janus_http::{Claim, HttpPair};
+use janus_http::{Claim, Facts, HttpPair};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,6 +15,8 @@ pub enum Control {
     Scanner,
     /// The response's length alone, longer being more likely, as a rank among the evaluated samples.
     Length,
+    /// The deterministic rules of janus-http. They share code with the facts that engineered prompts hold.
+    Rules,
     /// Logistic regression on byte n-grams of one text; needs training samples.
     Ngrams(NgramText),
 }
@@ -32,7 +34,7 @@ pub enum NgramText {
 
 impl Control {
     /// Those that need no training.
-    pub const UNTRAINED: [Self; 3] = [Self::Majority, Self::Scanner, Self::Length];
+    pub const UNTRAINED: [Self; 4] = [Self::Majority, Self::Scanner, Self::Length, Self::Rules];
 
     /// Those that do.
     pub const TRAINED: [Self; 3] =
@@ -44,6 +46,7 @@ impl Control {
             Self::Majority => "control: majority",
             Self::Scanner => "control: scanner's word",
             Self::Length => "control: response length",
+            Self::Rules => "control: rules (share code with the facts)",
             Self::Ngrams(NgramText::Pair) => "control: n-grams of the pair",
             Self::Ngrams(NgramText::Claim) => "control: n-grams of the claim",
             Self::Ngrams(NgramText::Payload) => "control: n-grams of the payload",
@@ -59,6 +62,10 @@ impl Control {
             }
             Self::Scanner => vec![1.0; evaluated.len()],
             Self::Length => ranks(evaluated.iter().map(|example| example.pair.response().raw().len()).collect()),
+            Self::Rules => {
+                let verdicts = evaluated.iter().map(|example| Facts::of(example.pair, example.claim).verdict.holds);
+                verdicts.map(|holds| holds.map_or(0.5, f64::from)).collect()
+            }
             Self::Ngrams(text) => {
                 let texts: Vec<_> = training.iter().map(|example| (text.of(example), example.is_vulnerable)).collect();
                 let model = NgramLogistic::fit(&texts, seed);

@@ -43,9 +43,16 @@ pub fn describe(samples: &[Sample], tokens: Option<&[u32]>) -> String {
     let across = near.iter().filter(|(a, b)| parts[*a] != parts[*b]).count();
     let words: HashSet<_> = samples.iter().filter_map(|sample| sample.claim.text.as_deref()).collect();
     let asked = samples.iter().filter(|sample| sample.origin.browser.is_some()).count();
+    let mut balance: BTreeMap<&str, isize> = BTreeMap::new();
+    for sample in samples {
+        let lineage = sample.origin.lineage.as_deref().unwrap_or_default();
+        *balance.entry(lineage).or_default() += if sample.is_vulnerable { 1 } else { -1 };
+    }
+    let uneven = balance.values().filter(|sum| **sum != 0).count();
     out.push_str("| | |\n|---|---:|\n");
     let rows = [
         ("lineages", lineages.len().to_string()),
+        ("lineages that are not half and half (0: an AUROC of exactly 0.5 for lineage alone)", uneven.to_string()),
         ("groups (lineages joined with near-duplicates)", groups.iter().collect::<HashSet<_>>().len().to_string()),
         ("largest group", format!("{:.2} %", 100.0 * split::largest_share(&groups))),
         ("near-duplicate bodies (Jaccard of 0.8 and more)", near.len().to_string()),

@@ -1,6 +1,8 @@
 //! Tables in Markdown. The same predictions give the same bytes.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
+
+use janus_http::VulnCategory;
 
 use crate::{
     Cost, Prediction, Rate,
@@ -80,6 +82,34 @@ fn with_interval(value: f64, interval: Option<Interval>, scale: f64, digits: usi
     }
 }
 
+/// What one system said by kind of claim: right, wrong and open answers on both labels, the hard slice apart.
+pub fn by_kind(predictions: &[Prediction], system: &str) -> String {
+    let mut counts: BTreeMap<(&str, VulnCategory, &str), [usize; 6]> = BTreeMap::new();
+    for prediction in predictions.iter().filter(|prediction| prediction.system == system) {
+        let slice = [prediction.kind.as_deref().unwrap_or("-")];
+        let hard =
+            prediction.hard.map(|hard| if hard { "all: rules disagree with the label" } else { "all: rules agree" });
+        for kind in slice.into_iter().chain(hard) {
+            let row = counts.entry((&prediction.part, prediction.category, kind)).or_default();
+            // Without an answer or with an even chance nothing was said.
+            let called = prediction.called.filter(|_| prediction.p_vulnerable != Some(0.5));
+            let column = match called {
+                None => 2,
+                Some(called) => usize::from(called != prediction.is_vulnerable),
+            };
+            row[3 * usize::from(!prediction.is_vulnerable) + column] += 1;
+        }
+    }
+    let mut out = format!(
+        "**{system}**, by kind of claim\n\n| part | category | kind | holds: right | wrong | open | does not hold: right | wrong | open |\n|---|---|---|---:|---:|---:|---:|---:|---:|\n"
+    );
+    for ((part, category, kind), row) in counts {
+        let cells = row.map(|count| count.to_string()).join(" | ");
+        let _ = writeln!(out, "| {part} | {category} | {kind} | {cells} |");
+    }
+    out
+}
+
 /// What each system spent, in the order of its first cost. Not reproducible, so never in the same file as results.
 pub fn costs(costs: &[Cost]) -> String {
     let mut systems: Vec<&str> = Vec::new();
@@ -110,8 +140,6 @@ pub fn costs(costs: &[Cost]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use janus_http::VulnCategory;
-
     use super::*;
 
     fn prediction(id: usize, p: Option<f64>, is_vulnerable: bool) -> Prediction {
@@ -122,6 +150,7 @@ mod tests {
             group: (id / 2).to_string(),
             category: VulnCategory::Xss,
             kind: None,
+            hard: None,
             is_vulnerable,
             p_vulnerable: p,
             called: p.map(|p| p >= 0.5),

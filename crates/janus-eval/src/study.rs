@@ -139,7 +139,7 @@ impl Study {
         Ok(())
     }
 
-    /// Writes `tables.md` and `costs.md`, and returns the tables.
+    /// Writes `tables.md`, `rules.md` and `costs.md`, and returns the tables.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -150,6 +150,7 @@ impl Study {
         };
         let tables = report::markdown(&self.predictions.1, self.seed);
         write("tables.md", &tables)?;
+        write("rules.md", &report::by_kind(&self.predictions.1, Control::Rules.name()))?;
         write("costs.md", &report::costs(&self.costs.1))?;
         Ok(tables)
     }

@@ -368,6 +368,27 @@ mod tests {
     }
 
     #[test]
+    fn the_printed_names_are_these_names() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/facts.md");
+        let printed = std::fs::read_to_string(path).expect("there");
+        let mut list = format!("Version {FACTS_VERSION}.\n");
+        for (grade, title) in [(Grade::Observation, "Observations"), (Grade::RuleVerdict, "Rule verdicts")] {
+            list.push_str(&format!("\n## {title}\n\n"));
+            let names = feature_names(grade).iter().enumerate();
+            names.for_each(|(index, name)| list.push_str(&format!("{index}. {name}\n")));
+        }
+        if std::env::var_os("JANUS_WRITE_DOCS").is_some() {
+            let text = printed.split("Version ").next().unwrap_or_default();
+            std::fs::write(path, format!("{text}{list}")).expect("written");
+            return;
+        }
+        assert!(
+            printed.ends_with(&list),
+            "docs/facts.md is old: JANUS_WRITE_DOCS=1 cargo test --release --workspace printed"
+        );
+    }
+
+    #[test]
     fn every_context_has_a_number() {
         use crate::{AttributeKind as Kind, Quote, ScriptPosition as Script};
         let fixed = [

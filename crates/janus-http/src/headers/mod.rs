@@ -3,6 +3,7 @@
 //! A rule answers one question about one response, the way browsers and the standards do: does what the claim asserts
 //! hold? It may also have no answer.
 
+mod claimed;
 mod cookie;
 mod csp;
 mod rules;

@@ -10,6 +10,8 @@
 mod find;
 mod marks;
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
 use crate::{
@@ -155,8 +157,10 @@ impl Reflections {
         let rendering = rendering(response, body.as_bytes());
         let as_page = reads_as_page(response, rendering);
         let page = if as_page { html::read(body) } else { Page::default() };
-        let values: Vec<&str> = parameters.iter().map(|parameter| parameter.value.as_str()).collect();
-        let (mut found, mut truncated) = find::find(&text, &values);
+        let values = written_forms(&parameters);
+        let texts: Vec<&str> = values.iter().map(|(_, value)| value.as_ref()).collect();
+        let (mut found, mut truncated) = find::find(&text, &texts);
+        found.iter_mut().for_each(|one| one.value = values[one.value].0);
         found.sort_by_key(|one| (one.span.start, one.value));
         let in_body = found.iter().filter(|one| one.span.start >= head);
         let stretches = disjoint(in_body.map(|one| one.span.start - head..one.span.end - head));
@@ -197,6 +201,21 @@ impl Reflections {
         };
         self.places.iter().filter(is_named)
     }
+}
+
+/// The values to look for, each with its parameter: as they were decoded, and once more decoded, as some servers do.
+fn written_forms(parameters: &[Parameter]) -> Vec<(usize, Cow<'_, str>)> {
+    let mut forms: Vec<(usize, Cow<'_, str>)> = Vec::new();
+    for (index, parameter) in parameters.iter().enumerate() {
+        forms.push((index, Cow::Borrowed(&parameter.value)));
+        if parameter.value.contains('%') {
+            let again = percent_encoding::percent_decode_str(&parameter.value).decode_utf8_lossy();
+            if again != parameter.value {
+                forms.push((index, Cow::Owned(again.into_owned())));
+            }
+        }
+    }
+    forms
 }
 
 /// Where the body begins in a message's text. The head may be longer as text than as bytes.

@@ -50,9 +50,9 @@ fn header(side: &Side, dice: &mut Dice) -> String {
         1 => format!("Checking the response headers: {why}. {end}"),
         2 => format!("What decides is this: {why}. {end}"),
         3 => format!("In this response {why}. {end}"),
-        4 => format!("{end} The reason: {why}."),
+        4 if !end.starts_with("So ") => format!("{end} The reason: {why}."),
         5 => format!("I looked at the response as a browser would read it. {sentence}. {end}"),
-        _ => format!("{sentence}; therefore {}", lower(end)),
+        _ => format!("{sentence}; {}", lower(end)),
     }
 }
 

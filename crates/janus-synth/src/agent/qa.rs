@@ -1,6 +1,6 @@
 //! The built-in quality agent.
 
-use janus_http::{Claim, VulnCategory, cut};
+use janus_http::{Claim, cut};
 
 use super::{Proposal, QaAgent, Review, Side};
 use crate::Result;
@@ -67,16 +67,6 @@ fn flaw(proposal: &Proposal, side: &Side, analysis: &str) -> Option<String> {
     }
     if claim.evidence.as_deref().is_some_and(|evidence| evidence.trim().is_empty()) {
         return Some("the evidence is empty".to_owned());
-    }
-    if proposal.order.category == VulnCategory::Xss {
-        let argument = proposal.argument.as_deref().unwrap_or_default();
-        let calls = ["alert(", "prompt(", "confirm("];
-        let in_page = text.match_indices(|_: char| false).count();
-        let _ = in_page;
-        let value = claim.evidence.as_deref().unwrap_or_default();
-        if argument.is_empty() && calls.iter().any(|call| text.contains(call)) && value.is_empty() {
-            return Some("the page calls what shows that a payload runs".to_owned());
-        }
     }
     let names = side.pair.response().headers();
     if names.iter().any(|header| header.name.is_empty() || header.name.contains(' ')) {

@@ -275,6 +275,9 @@ fn reflection_twins(mut draft: Draft, order: &Order, plan: &Plan, dice: &mut Dic
     let drawn = Drawn::draw(dice, &draft.host);
     let name = send(&mut draft, &plan.payload, dice);
     if let Some((other, value)) = &plan.decoy {
+        if name.as_deref() == Some(other) {
+            return Ok(None);
+        }
         let join = if draft.target.contains('?') { '&' } else { '?' };
         draft.target.push_str(&format!("{join}{other}={value}"));
     }

@@ -83,7 +83,7 @@ impl Browser {
             let mut said = Vec::new();
             for url in &plan.urls {
                 let enough = |one: &str| one == plan.holds || plan.fails.as_deref() == Some(one);
-                said.extend(tab.load(chromium, url, &enough).await?);
+                said.extend(tab.load(chromium, url, &enough, plan.fails.is_some()).await?);
             }
             Ok::<_, Error>(said)
         })?;

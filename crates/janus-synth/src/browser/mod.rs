@@ -255,18 +255,20 @@ impl Tab {
         server.put(&path, reframed(test.pair.response(), ""));
         // One host for all: another would start another process. No policy of a payload's page names it.
         let wanted = format!("ran {}", test.argument);
-        let said = self.load(chromium, &format!("https://pair.example{path}"), &|said| said == wanted).await?;
+        let said = self.load(chromium, &format!("https://pair.example{path}"), &|said| said == wanted, false).await?;
         server.remove(&path);
         Ok(said.contains(&wanted))
     }
 
-    /// Loads a page and gives what its probe said. Ends when `enough` was said, the probe is done, or time is up; a tab
+    /// Loads a page and gives what its probe said. Ends when `enough` was said, the probe is
+    /// done (unless the end is wanted), or time is up; a tab
     /// that hangs is exchanged for a new one.
     async fn load(
         &mut self,
         chromium: &Chromium,
         url: &str,
         enough: &(dyn Fn(&str) -> bool + Sync),
+        to_the_end: bool,
     ) -> Result<Vec<String>> {
         // What an earlier page still had to say is not this page's.
         while self.reports.next().now_or_never().is_some() {}
@@ -310,7 +312,7 @@ impl Tab {
                     probed |= report.starts_with("document top");
                     said.push(report.to_owned());
                 }
-                if said.last().is_some_and(|last| last == "done" || enough(last)) {
+                if said.last().is_some_and(|last| last == "done" && !to_the_end || enough(last)) {
                     break;
                 }
             }

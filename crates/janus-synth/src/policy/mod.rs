@@ -103,10 +103,16 @@ mod tests {
 
     #[test]
     fn the_printed_table_is_this_table() {
-        let printed = include_str!("../../../../docs/policy.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy.md");
+        let printed = std::fs::read_to_string(path).expect("there");
+        if std::env::var_os("JANUS_WRITE_DOCS").is_some() {
+            let text = printed.split("| kind of claim").next().unwrap_or_default();
+            std::fs::write(path, format!("{text}{}", markdown())).expect("written");
+            return;
+        }
         assert!(
-            printed.contains(markdown().trim()),
-            "docs/policy.md is not up to date: see crates/janus-synth/src/policy"
+            printed.ends_with(&markdown()),
+            "docs/policy.md is old: JANUS_WRITE_DOCS=1 cargo test --release --workspace printed"
         );
     }
 }

@@ -2,9 +2,11 @@
 //! run in a browser and the other should not. A browser decides whether they do.
 
 pub(crate) mod contexts;
+mod elements;
 pub(crate) mod encode;
 mod environment;
 pub(crate) mod payload;
+mod scripts;
 
 use crate::dice::Dice;
 

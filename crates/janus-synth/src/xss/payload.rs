@@ -31,7 +31,6 @@ impl Call {
             "(alert)({n})",
             "self.confirm({n})",
             "[{n}].find(alert)",
-            "print=alert,print({n})",
         ];
         let script = dice.pick(&forms).replace("{n}", &argument);
         Self { script, argument }
@@ -57,7 +56,7 @@ pub(crate) fn tags(dice: &mut Dice, call: &str) -> String {
         "<img src=x onerror={c}>",
         "<img src=x onerror={c}>",
         "<img src=\"x\" onerror=\"{c}\">",
-        "<img/src=x/onerror={c}>",
+        "<img/src=x onerror={c}>",
         "<IMG SRC=x OnErRoR={c}>",
         "<svg onload={c}>",
         "<svg/onload={c}>",
@@ -107,14 +106,8 @@ pub(crate) fn attribute_and_tag(dice: &mut Dice, quote: char, call: &str) -> Str
 
 /// A payload for an attribute without quotes.
 pub(crate) fn unquoted(dice: &mut Dice, call: &str) -> String {
-    let forms = [
-        "x onfocus={c} autofocus",
-        "1 onmouseover={c}",
-        "a onclick={c}",
-        "z onpointerenter={c} b",
-        "0\tonclick={c}",
-        "q/onclick={c}",
-    ];
+    let forms =
+        ["x onfocus={c} autofocus", "1 onmouseover={c}", "a onclick={c}", "z onpointerenter={c} b", "0\tonclick={c}"];
     dice.pick(&forms).replace("{c}", call)
 }
 
