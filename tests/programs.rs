@@ -406,7 +406,7 @@ fn a_benchmark_stores_every_prediction_and_goes_on_where_it_was_killed() {
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("there");
     assert_eq!(read("whole/tables.md"), stdout(&output));
     let predictions = read("whole/predictions.jsonl");
-    assert_eq!(predictions.lines().count(), 5 * 10);
+    assert_eq!(predictions.lines().count(), 6 * 10);
     // A kill in the middle of a line: the rest is done again, and the bytes are those of a whole run.
     fs::create_dir(folder.path().join("half")).expect("created");
     fs::write(folder.path().join("half/settings.json"), read("whole/settings.json")).expect("written");

@@ -6,6 +6,7 @@ mod output;
 mod progress;
 
 use std::{
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
@@ -137,7 +138,9 @@ pub fn run<A: Parser>(
     let level = if common(&args).verbose { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("error,{}", janus_targets(level))));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let ansi = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(ansi).without_time().init();
     let handler = ctrlc::set_handler(|| {
         // The second Ctrl-C does not wait.
         if STOP.swap(true, Ordering::Relaxed) {
