@@ -17,6 +17,9 @@ struct Args {
     /// Database whose hold-out is evaluated, and on whose training part n-gram controls train
     #[arg(long)]
     db: Option<PathBuf>,
+    /// Database on whose training part the n-gram controls of --set train
+    #[arg(long)]
+    train_db: Option<PathBuf>,
     /// Variants, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = Variant::ALL)]
     variants: Vec<Variant>,
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
-    let sets = sets(&args.set, args.db.as_deref(), args.common.seed)?;
+    let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
     let mut general = args.general.client(&args.output)?;
     let janus = args.model.load(&args.common)?;
     let assess = AssessConfig { analysis: args.analysis, seed: args.common.seed, ..AssessConfig::default() };

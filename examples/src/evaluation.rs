@@ -82,28 +82,38 @@ impl GeneralArgs {
     }
 }
 
-/// The sets to evaluate: labelled files, and the hold-out of a database. Without either, the check set.
+/// The sets to evaluate: labelled files, with the training part of `train_db` for controls that train, and the hold-out
+/// of a database. Without either, the check set.
 ///
 /// # Errors
 /// When one cannot be read, or a finding of it has no label.
-pub fn sets(files: &[PathBuf], db: Option<&Path>, seed: u64) -> anyhow::Result<Vec<LabelledSet>> {
+pub fn sets(
+    files: &[PathBuf],
+    db: Option<&Path>,
+    train_db: Option<&Path>,
+    seed: u64,
+) -> anyhow::Result<Vec<LabelledSet>> {
     let default = [crate::datasets("check/check-v1.jsonl")];
     let files = if files.is_empty() && db.is_none() { &default } else { files };
-    let mut sets: Vec<LabelledSet> = files.iter().map(|file| file_set(file)).collect::<anyhow::Result<_>>()?;
+    let training = train_db.map(|db| part(db, Part::Train, seed)).transpose()?.unwrap_or_default();
+    let of_file = |file: &PathBuf| Ok(LabelledSet { training: training.clone(), ..file_set(file)? });
+    let mut sets: Vec<LabelledSet> = files.iter().map(of_file).collect::<anyhow::Result<_>>()?;
     if let Some(db) = db {
-        let samples: Vec<Sample> = Store::open_read_only(db)?.samples()?.into_iter().collect::<Result<_, _>>()?;
-        let parts = split::known_or_new_parts(&samples, seed);
-        let of = |wanted: Part| {
-            samples.iter().zip(&parts).filter(|(_, part)| **part == wanted).map(|(sample, _)| sample.clone()).collect()
-        };
-        let name = db.file_stem().unwrap_or_default().to_string_lossy();
+        let name = db.file_name().unwrap_or_default().to_string_lossy();
         sets.push(LabelledSet {
-            name: format!("{name} hold-out"),
-            samples: of(Part::HoldOut),
-            training: of(Part::Train),
+            name: format!("{} hold-out", name.split('.').next().unwrap_or_default()),
+            samples: part(db, Part::HoldOut, seed)?,
+            training: part(db, Part::Train, seed)?,
         });
     }
     Ok(sets)
+}
+
+/// The samples of one part of a database.
+fn part(db: &Path, wanted: Part, seed: u64) -> anyhow::Result<Vec<Sample>> {
+    let samples: Vec<Sample> = Store::open_read_only(db)?.samples()?.into_iter().collect::<Result<_, _>>()?;
+    let parts = split::known_or_new_parts(&samples, seed);
+    Ok(samples.into_iter().zip(parts).filter(|(_, part)| *part == wanted).map(|(sample, _)| sample).collect())
 }
 
 fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {

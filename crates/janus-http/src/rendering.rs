@@ -76,8 +76,8 @@ pub(crate) fn essence(response: &Message) -> Option<String> {
         };
         token(kind) && token(sub) && *value != "*/*"
     };
-    let types = value.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
-    types.filter(valid).next_back().map(str::to_ascii_lowercase)
+    let mut types = value.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
+    types.rfind(valid).map(str::to_ascii_lowercase)
 }
 
 /// Whether `X-Content-Type-Options: nosniff` is in force: its first value counts, in any case (Fetch).
@@ -153,7 +153,7 @@ fn sniff(body: &[u8]) -> Rendering {
         let front = start.get(..tag.len()).is_some_and(|front| front.eq_ignore_ascii_case(tag));
         front && (tag == b"<!--" || matches!(start.get(tag.len()), Some(b' ' | b'>')))
     };
-    if TAGS.iter().any(|tag| is_tag(&tag)) {
+    if TAGS.iter().any(is_tag) {
         Rendering::Html
     } else if start.starts_with(b"<?xml") {
         Rendering::Xml

@@ -68,7 +68,7 @@ impl ScriptScanner {
                 } else if letter == '\\' {
                     self.escaped = true;
                 } else if letter == quote || letter == '\n' {
-                    self.to_code('"');
+                    self.enter_code('"');
                 }
             }
             ScriptPosition::Template => {
@@ -78,10 +78,10 @@ impl ScriptScanner {
                 } else if letter == '\\' {
                     self.escaped = true;
                 } else if letter == '`' {
-                    self.to_code('"');
+                    self.enter_code('"');
                 } else if letter == '{' && dollar && self.nesting.len() < DEEPEST {
                     self.nesting.push(0);
-                    self.to_code(';');
+                    self.enter_code(';');
                 }
             }
             ScriptPosition::LineComment => {
@@ -103,8 +103,8 @@ impl ScriptScanner {
                         '\\' => self.escaped = true,
                         '[' => self.in_class = true,
                         ']' => self.in_class = false,
-                        '/' if !self.in_class => self.to_code('"'),
-                        '\n' => self.to_code(';'),
+                        '/' if !self.in_class => self.enter_code('"'),
+                        '\n' => self.enter_code(';'),
                         _ => {}
                     }
                 }
@@ -112,7 +112,7 @@ impl ScriptScanner {
         }
     }
 
-    fn to_code(&mut self, last: char) {
+    fn enter_code(&mut self, last: char) {
         (self.position, self.last) = (ScriptPosition::Code, last);
         (self.escaped, self.in_class, self.pending_dollar) = (false, false, false);
     }

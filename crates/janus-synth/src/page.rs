@@ -90,8 +90,8 @@ pub fn draw(grammar: u64, seed: u64, dice: &mut Dice) -> Draft {
     let style = Style {
         prefix: site.letters("abcdefghklmnprstuvw", 2),
         upper: site.percent(5),
-        block: *site.pick(&["div", "section", "article", "main", "td", "center"]),
-        doctype: *site.pick(&[
+        block: site.word(&["div", "section", "article", "main", "td", "center"]),
+        doctype: site.word(&[
             "<!DOCTYPE html>\n",
             "<!doctype html>",
             "",

@@ -161,10 +161,10 @@ impl Browser {
         // A slow moment is no instability: what did not agree is loaded twice more, alone and with more patience.
         let differ: Vec<usize> = (0..tests.len()).filter(|test| ran[*test][0] != ran[*test][1]).collect();
         for test in differ {
-            for round in 0..2 {
+            for round in &mut ran[test] {
                 self.loads += 1;
                 let work = self.patient.runs(&self.chromium, &self.server, &tests[test], self.loads);
-                ran[test][round] = self.runtime.block_on(work)?;
+                *round = self.runtime.block_on(work)?;
             }
         }
         Ok(ran

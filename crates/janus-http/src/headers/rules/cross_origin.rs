@@ -100,7 +100,7 @@ pub(super) fn cors_reflection(headers: &Headers<'_>) -> Answer {
     let host =
         allowed.split("://").nth(1).unwrap_or_default().split(':').next().unwrap_or_default().to_ascii_lowercase();
     let site = |host: &str| host.rsplit('.').take(2).collect::<Vec<_>>().join(".");
-    let own = !host.is_empty() && site(&host) == site(&headers.host()) && host != "";
+    let own = !host.is_empty() && site(&host) == site(&headers.host());
     match sent {
         Some(sent) if sent == allowed && !own => {
             holds(format!("the foreign origin {allowed} is trusted with credentials"))

@@ -3,6 +3,9 @@
 use super::{Answer, fails, holds};
 use crate::headers::{Headers, RuleVerdict, SameSite, SetCookie, Topic};
 
+/// What is weak about a cookie, if anything.
+type Weakness = fn(&SetCookie, &Headers<'_>) -> Option<&'static str>;
+
 pub(super) fn cookies(headers: &Headers<'_>, topic: Topic) -> RuleVerdict {
     let cookies = SetCookie::of(headers.response());
     let fields = [&headers.claim.evidence, &headers.claim.text, &headers.claim.parameter];
@@ -11,7 +14,7 @@ pub(super) fn cookies(headers: &Headers<'_>, topic: Topic) -> RuleVerdict {
         cookies.iter().filter(|cookie| cookie.name.len() > 1 && words.contains(&cookie.name)).collect();
     let looked_at: Vec<&SetCookie> = if named.is_empty() { cookies.iter().collect() } else { named };
     let session = |cookie: &SetCookie| cookie.is_session() && !cookie.removed;
-    let (rule, weak): (&'static str, fn(&SetCookie, &Headers<'_>) -> Option<&'static str>) = match topic {
+    let (rule, weak): (&'static str, Weakness) = match topic {
         Topic::CookieHttpOnly => ("cookie-httponly", |cookie, _| {
             (!cookie.http_only && !cookie.is_for_script()).then_some("HttpOnly is not set")
         }),
