@@ -58,7 +58,7 @@ fn data_generator(args: Args) -> anyhow::Result<ExitCode> {
         return args.dataset.describe(&args.common);
     }
     if args.verify {
-        return args.dataset.verify();
+        return args.dataset.verify(args.vuln);
     }
     let config = GenerateConfig {
         seed: args.common.seed,

@@ -70,13 +70,14 @@ impl DatasetArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Opens every reflection and a sample of the header claims in Chromium, and prints how often it agrees with the
+    /// Opens every reflection and a sample of the header claims (of one category, where it is given) in Chromium, and prints how often it agrees with the
     /// labels. Exits with 1 when it disagrees.
     ///
     /// # Errors
     /// When the database cannot be read, or Chromium does not answer.
-    pub fn verify(&self) -> anyhow::Result<ExitCode> {
-        let samples = self.samples()?;
+    pub fn verify(&self, category: Option<VulnCategory>) -> anyhow::Result<ExitCode> {
+        let mut samples = self.samples()?;
+        samples.retain(|sample| category.is_none_or(|category| sample.claim.category == category));
         let mut browser = Browser::launch(self.tabs)?;
         let mut counts: BTreeMap<(VulnCategory, String), [usize; 3]> = BTreeMap::new();
         let mut count = |sample: &Sample, agrees: Option<bool>| {

@@ -6,7 +6,6 @@ mod content;
 mod qa;
 mod vuln;
 
-use janus_data::{Evidence, MessagePart};
 use janus_http::{Claim, HttpPair, VulnCategory};
 
 use crate::{Result, dice::Dice, draft::Draft};
@@ -108,12 +107,4 @@ pub(crate) fn quotes(text: &str) -> Vec<&str> {
         }
     }
     found
-}
-
-/// Where a side's quote stands in its response, for those who want to point at it.
-pub fn evidence(side: &Side) -> Option<Evidence> {
-    let start =
-        memchr::memmem::find(side.pair.response().raw(), side.quote.as_bytes()).filter(|_| !side.quote.is_empty())?;
-    let end = start + side.quote.len();
-    Some(Evidence { part: MessagePart::Response, start, end, decoded: false, quote: side.quote.clone() })
 }

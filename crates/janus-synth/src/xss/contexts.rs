@@ -4,7 +4,7 @@ use super::{Answer, Plan, Spot, elements, encode, payload, scripts};
 use crate::dice::Dice;
 use payload::Call;
 
-/// Every context, those of [`super::environment`] too.
+/// Every context, and what decides around a page.
 pub const KINDS: [&str; 41] = [
     "text",
     "text-fragment",
@@ -93,6 +93,19 @@ pub(super) struct Parts<'a> {
     pub secure: (&'a str, String, &'a str),
 }
 
+impl<'a> Parts<'a> {
+    pub(super) fn new(
+        (kind, argument): (&'static str, &str),
+        wording: &'static str,
+        payload: String,
+        spot: Spot,
+        vulnerable: (&'a str, String, &'a str),
+        secure: (&'a str, String, &'a str),
+    ) -> Self {
+        Self { kind, wording, payload, argument: argument.to_owned(), spot, vulnerable, secure }
+    }
+}
+
 pub(super) fn make(parts: Parts<'_>) -> Plan {
     let answer = |(snippet, written, why): (&str, String, &str)| Answer {
         snippet: snippet.replace("{R}", &written),
@@ -139,14 +152,8 @@ pub(super) fn plan(kind: &str, dice: &mut Dice) -> Option<Plan> {
     let c = call.script.as_str();
     let argument = call.argument.clone();
     let kind = *KINDS.iter().find(|known| **known == kind)?;
-    let parts = |wording, payload: String, spot, vulnerable, secure| Parts {
-        kind,
-        wording,
-        payload,
-        argument: argument.clone(),
-        spot,
-        vulnerable,
-        secure,
+    let parts = |wording, payload, spot, vulnerable, secure| {
+        Parts::new((kind, &argument), wording, payload, spot, vulnerable, secure)
     };
     let plan = match kind {
         "text" | "text-fragment" => {
@@ -219,12 +226,9 @@ pub(super) fn plan(kind: &str, dice: &mut Dice) -> Option<Plan> {
         }
         "attr-angle" => {
             // A payload with tags in a quoted attribute whose quote it does not end.
-            let tags = payload::tags(dice, c).replace('"', "");
-            let value = tags;
-            let live = format!("\">{value}");
+            let value = payload::tags(dice, c).replace('"', "");
             let snippet = "<input type=\"text\" name=\"term\" value=\"{R}\">";
             let text = text_snippet(dice);
-            let _ = live;
             make(parts(
                 "xss-generic",
                 value.clone(),

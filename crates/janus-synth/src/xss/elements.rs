@@ -9,14 +9,8 @@ use crate::dice::Dice;
 use payload::Call;
 
 pub(super) fn plan(kind: &'static str, c: &str, argument: &str, dice: &mut Dice) -> Option<Plan> {
-    let parts = |wording, payload: String, spot, vulnerable, secure| Parts {
-        kind,
-        wording,
-        payload,
-        argument: argument.to_owned(),
-        spot,
-        vulnerable,
-        secure,
+    let parts = |wording, payload, spot, vulnerable, secure| {
+        Parts::new((kind, argument), wording, payload, spot, vulnerable, secure)
     };
     let plan = match kind {
         "textarea" => inert(
@@ -195,9 +189,7 @@ pub(super) fn plan(kind: &'static str, c: &str, argument: &str, dice: &mut Dice)
                 .map(|letter| format!("&#{};", letter as u32))
                 .collect();
             let value = format!("<img src=x onerror={}({number})>", hex);
-            let plain = format!("<img src=x onerror={}>", call.script);
             let snippet = text_snippet(dice);
-            let _ = plain;
             let mut plan = make(parts(
                 "xss-text",
                 value.clone(),

@@ -8,14 +8,8 @@ use super::{
 use crate::dice::Dice;
 
 pub(super) fn plan(kind: &'static str, c: &str, argument: &str, dice: &mut Dice) -> Option<Plan> {
-    let parts = |wording, payload: String, spot, vulnerable, secure| Parts {
-        kind,
-        wording,
-        payload,
-        argument: argument.to_owned(),
-        spot,
-        vulnerable,
-        secure,
+    let parts = |wording, payload, spot, vulnerable, secure| {
+        Parts::new((kind, argument), wording, payload, spot, vulnerable, secure)
     };
     let plan = match kind {
         "attr-url" => {
