@@ -1,5 +1,9 @@
 //! The programs end to end: what a user types, what comes back.
 
+// Here, for it needs the store and the generator, as the programs do.
+#[path = "published.rs"]
+mod published;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

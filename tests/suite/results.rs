@@ -6,10 +6,12 @@ use janus_eval::{Prediction, report};
 
 use crate::root;
 
+const RULES: &str = "control: rules (share code with the facts)";
+
 #[test]
 fn every_table_is_recomputed_from_the_stored_predictions() {
     let document = fs::read_to_string(root().join("docs/results.md")).expect("there");
-    for name in ["check-v1", "check-v1-no-analysis"] {
+    for name in ["check-v1", "check-v1-no-analysis", "hold-out-v1"] {
         let folder = root().join("docs/results").join(name);
         let lines = fs::read_to_string(folder.join("predictions.jsonl")).expect("there");
         let predictions: Vec<Prediction> =
@@ -18,5 +20,7 @@ fn every_table_is_recomputed_from_the_stored_predictions() {
         let tables = report::markdown(&predictions, 0);
         assert_eq!(tables, fs::read_to_string(folder.join("tables.md")).expect("there"), "{name}");
         assert!(document.contains(tables.trim()), "docs/results.md does not hold the tables of {name}");
+        let rules = report::by_kind(&predictions, RULES);
+        assert_eq!(rules, fs::read_to_string(folder.join("rules.md")).expect("there"), "{name}");
     }
 }
