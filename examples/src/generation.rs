@@ -18,7 +18,7 @@ use janus_synth::{
 use crate::{Bar, CommonArgs, ModelArgs, datasets, stopped};
 
 /// Header samples that `--verify` opens.
-const HEADER_SAMPLES: usize = 1_500;
+const HEADER_SAMPLES: usize = 1_100;
 
 /// Flags of programs that read or write samples.
 #[derive(clap::Args, Debug)]

@@ -68,7 +68,7 @@ impl Browser {
         self.loads += 1;
         let number = self.loads;
         let Some(plan) = plan(test, number) else { return Ok(None) };
-        let path = format!("/j{number}");
+        let path = format!("{}/j{number}", cookie_path(test.pair));
         self.server.put(&path, reframed(test.pair.response(), &plan.extra));
         for (path, body) in &plan.pages {
             let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
@@ -101,11 +101,11 @@ impl Browser {
             }
             "cookie-secure" => seen
                 .iter()
-                .find(|seen| seen.target.starts_with("/k"))
+                .find(|seen| seen.target.contains("/k"))
                 .map(|seen| seen.cookie.as_deref().is_some_and(|cookie| cookie.contains(&plan.holds))),
             "cookie-prefix" => seen
                 .iter()
-                .find(|seen| seen.target.starts_with("/k"))
+                .find(|seen| seen.target.contains("/k"))
                 .map(|seen| !seen.cookie.as_deref().is_some_and(|cookie| cookie.contains(&plan.holds))),
             _ => match plan.fails {
                 Some(fails) if said.contains(&fails) => Some(false),
@@ -116,9 +116,20 @@ impl Browser {
     }
 }
 
+/// The folder in which the first cookie of a response is seen: its `Path`, empty for `/` and for none.
+fn cookie_path(pair: &HttpPair) -> String {
+    let cookie = pair.response().headers_named("set-cookie").next();
+    let path = cookie.and_then(|cookie| {
+        let mut fields = cookie.value.split(';').filter_map(|field| field.split_once('='));
+        fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("path")).map(|(_, path)| path.trim().to_owned())
+    });
+    path.filter(|path| path.starts_with('/')).unwrap_or_default().trim_end_matches('/').to_owned()
+}
+
 fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
     let host = own_host(test.pair);
-    let url = format!("https://{host}/j{number}");
+    let folder = cookie_path(test.pair);
+    let url = format!("https://{host}{folder}/j{number}");
     let response = test.pair.response();
     let json = response.header("content-type").is_some_and(|value| value.contains("json"));
     let ran = "ran 424242".to_owned();
@@ -163,7 +174,7 @@ fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
         "nosniff" => harness(
             &format!("https://{host}"),
             format!(
-                "<script src=\"/j{number}\" onload=\"janusSay('ran yes')\" onerror=\"janusSay('ran no')\"></script>"
+                "<script src=\"{folder}/j{number}\" onload=\"janusSay('ran yes')\" onerror=\"janusSay('ran no')\"></script>"
             ),
         ),
         "referrer-policy-unsafe" => alone(format!("<img src=\"https://{FOREIGN}/r{number}\">"), String::new()),
@@ -196,12 +207,14 @@ fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
             harness(&foreign, read(&url, "omit"))
         }
         "cookie-httponly" => alone(String::new(), session?),
-        "cookie-secure" => {
-            Plan { urls: vec![url.clone(), format!("http://{host}/k{number}")], ..alone(String::new(), session?) }
-        }
-        "cookie-prefix" => {
-            Plan { urls: vec![url.clone(), format!("https://{host}/k{number}")], ..alone(String::new(), cookie?) }
-        }
+        "cookie-secure" => Plan {
+            urls: vec![url.clone(), format!("http://{host}{folder}/k{number}")],
+            ..alone(String::new(), session?)
+        },
+        "cookie-prefix" => Plan {
+            urls: vec![url.clone(), format!("https://{host}{folder}/k{number}")],
+            ..alone(String::new(), cookie?)
+        },
         _ => return None,
     })
 }
@@ -253,6 +266,7 @@ mod tests {
             ("cors-null", "", "Access-Control-Allow-Origin: NULL\r\nAccess-Control-Allow-Credentials: true", false),
             ("cookie-httponly", "", "Set-Cookie: sid=1; Secure", true),
             ("cookie-httponly", "", "Set-Cookie: sid=1; httponly", false),
+            ("cookie-httponly", "", "Set-Cookie: sid=1; Path=/httponly; Secure", true),
             ("cookie-secure", "", "Set-Cookie: sid=1; HttpOnly", true),
             ("cookie-secure", "", "Set-Cookie: sid=1; SECURE", false),
             ("cookie-prefix", "", "Set-Cookie: __Host-sid=1; Secure; Path=/a", true),
