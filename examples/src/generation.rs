@@ -17,9 +17,6 @@ use janus_synth::{
 
 use crate::{Bar, CommonArgs, ModelArgs, datasets, stopped};
 
-/// Header samples that `--verify` opens.
-const HEADER_SAMPLES: usize = 1_100;
-
 /// Flags of programs that read or write samples.
 #[derive(clap::Args, Debug)]
 pub struct DatasetArgs {
@@ -113,8 +110,6 @@ impl DatasetArgs {
             |sample: &&Sample| sample.origin.kind.as_deref().is_some_and(|kind| OBSERVABLE.contains(&kind));
         let headers: Vec<&Sample> =
             samples.iter().filter(|sample| sample.claim.category != VulnCategory::Xss).filter(is_observable).collect();
-        let step = headers.len().div_ceil(HEADER_SAMPLES).max(1);
-        let headers: Vec<&Sample> = headers.into_iter().step_by(step).collect();
         let tests: Vec<_> = headers
             .iter()
             .map(|sample| HeaderTest { pair: &sample.pair, kind: sample.origin.kind.as_deref().unwrap_or_default() })

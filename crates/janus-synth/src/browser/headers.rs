@@ -72,8 +72,10 @@ impl Browser {
         self.server.put(&path, reframed(test.pair.response(), &plan.extra));
         for (path, body) in &plan.pages {
             let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
-            let page =
-                format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let page = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCross-Origin-Resource-Policy: cross-origin\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
             self.server.put(path, page.into_bytes());
         }
         let (chromium, tab) = (&self.chromium, &mut self.tabs[0]);
@@ -92,7 +94,7 @@ impl Browser {
         plan.pages.iter().for_each(|(path, _)| self.server.remove(path));
         Ok(match test.kind {
             "referrer-policy-unsafe" => {
-                let asked = seen.iter().find(|seen| seen.target.starts_with("/r"));
+                let asked = seen.iter().find(|seen| seen.target == format!("/r{number}"));
                 asked.map(|seen| seen.referer.as_deref().is_some_and(|referer| referer.contains(&path)))
             }
             "cookie-httponly" => {
@@ -101,11 +103,11 @@ impl Browser {
             }
             "cookie-secure" => seen
                 .iter()
-                .find(|seen| seen.target.contains("/k"))
+                .find(|seen| seen.target.ends_with(&format!("/k{number}")))
                 .map(|seen| seen.cookie.as_deref().is_some_and(|cookie| cookie.contains(&plan.holds))),
             "cookie-prefix" => seen
                 .iter()
-                .find(|seen| seen.target.contains("/k"))
+                .find(|seen| seen.target.ends_with(&format!("/k{number}")))
                 .map(|seen| !seen.cookie.as_deref().is_some_and(|cookie| cookie.contains(&plan.holds))),
             _ => match plan.fails {
                 Some(fails) if said.contains(&fails) => Some(false),
@@ -269,6 +271,14 @@ mod tests {
             ("cookie-httponly", "", "Set-Cookie: sid=1; Path=/httponly; Secure", true),
             ("cookie-secure", "", "Set-Cookie: sid=1; HttpOnly", true),
             ("cookie-secure", "", "Set-Cookie: sid=1; SECURE", false),
+            // What the page itself asks for is not mistaken for the probe.
+            ("cookie-secure", "", "Link: </kade.png>; rel=preload; as=image\r\nSet-Cookie: sid=1; Path=/secure", true),
+            (
+                "csp-wildcard",
+                "",
+                "Cross-Origin-Embedder-Policy: require-corp\r\nContent-Security-Policy: script-src *",
+                true,
+            ),
             ("cookie-prefix", "", "Set-Cookie: __Host-sid=1; Secure; Path=/a", true),
             ("cookie-prefix", "", "Set-Cookie: __Host-sid=1; Secure; Path=/", false),
         ];
