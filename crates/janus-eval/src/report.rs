@@ -1,11 +1,14 @@
 //! Tables in Markdown. The same predictions give the same bytes.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+};
 
 use janus_http::VulnCategory;
 
 use crate::{
-    Cost, Prediction, Rate,
+    Control, Cost, Prediction, Rate,
     benchmark::{Row, rows},
     interval::{self, Interval},
 };
@@ -82,18 +85,20 @@ fn with_interval(value: f64, interval: Option<Interval>, scale: f64, digits: usi
     }
 }
 
-/// What one system said by kind of claim: right, wrong and open answers on both labels, the hard slice apart.
+/// What one system said by kind of claim: right, wrong and open answers on both labels, the hard slice apart. Where
+/// samples carry no mark, it is what the rules said of them that makes them hard.
 pub fn by_kind(predictions: &[Prediction], system: &str) -> String {
+    let rules = predictions.iter().filter(|prediction| prediction.system == Control::Rules.name());
+    let hard: HashMap<(&str, &str), bool> =
+        rules.map(|rules| ((&*rules.part, &*rules.id), said(rules) != Some(rules.is_vulnerable))).collect();
     let mut counts: BTreeMap<(&str, VulnCategory, &str), [usize; 6]> = BTreeMap::new();
     for prediction in predictions.iter().filter(|prediction| prediction.system == system) {
         let slice = [prediction.kind.as_deref().unwrap_or("-")];
-        let hard =
-            prediction.hard.map(|hard| if hard { "all: rules disagree with the label" } else { "all: rules agree" });
+        let hard = prediction.hard.or_else(|| hard.get(&(&*prediction.part, &*prediction.id)).copied());
+        let hard = hard.map(|hard| if hard { "all: rules disagree with the label" } else { "all: rules agree" });
         for kind in slice.into_iter().chain(hard) {
             let row = counts.entry((&prediction.part, prediction.category, kind)).or_default();
-            // Without an answer or with an even chance nothing was said.
-            let called = prediction.called.filter(|_| prediction.p_vulnerable != Some(0.5));
-            let column = match called {
+            let column = match said(prediction) {
                 None => 2,
                 Some(called) => usize::from(called != prediction.is_vulnerable),
             };
@@ -108,6 +113,11 @@ pub fn by_kind(predictions: &[Prediction], system: &str) -> String {
         let _ = writeln!(out, "| {part} | {category} | {kind} | {cells} |");
     }
     out
+}
+
+/// Without an answer or with an even chance nothing was said.
+fn said(prediction: &Prediction) -> Option<bool> {
+    prediction.called.filter(|_| prediction.p_vulnerable != Some(0.5))
 }
 
 /// What each system spent, in the order of its first cost. Not reproducible, so never in the same file as results.
