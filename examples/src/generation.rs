@@ -67,8 +67,8 @@ impl DatasetArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Opens every reflection and a sample of the header claims (of one category, where it is given) in Chromium, and prints how often it agrees with the
-    /// labels. Exits with 1 when it disagrees.
+    /// Opens in Chromium every reflection and every header claim whose effect it can show (of one category, where it is
+    /// given), and prints how often it agrees with the labels. Exits with 1 when it disagrees.
     ///
     /// # Errors
     /// When the database cannot be read, or Chromium does not answer.
@@ -110,17 +110,15 @@ impl DatasetArgs {
             |sample: &&Sample| sample.origin.kind.as_deref().is_some_and(|kind| OBSERVABLE.contains(&kind));
         let headers: Vec<&Sample> =
             samples.iter().filter(|sample| sample.claim.category != VulnCategory::Xss).filter(is_observable).collect();
-        let tests: Vec<_> = headers
-            .iter()
-            .map(|sample| HeaderTest { pair: &sample.pair, kind: sample.origin.kind.as_deref().unwrap_or_default() })
-            .collect();
-        let bar = Bar::samples(tests.len());
-        let effects = browser.header_effects(&tests, || bar.inc())?;
+        let bar = Bar::samples(headers.len());
+        for sample in headers {
+            anyhow::ensure!(!stopped(), "stopped");
+            let kind = sample.origin.kind.as_deref().unwrap_or_default();
+            let effect = browser.header_effect(&HeaderTest { pair: &sample.pair, kind })?;
+            count(sample, effect.map(|effect| effect == sample.is_vulnerable));
+            bar.inc();
+        }
         drop(bar);
-        headers
-            .iter()
-            .zip(effects)
-            .for_each(|(sample, effect)| count(sample, effect.map(|effect| effect == sample.is_vulnerable)));
         println!("| category | kind | agrees | disagrees | no word |\n|---|---|---:|---:|---:|");
         let mut sums: BTreeMap<VulnCategory, [usize; 3]> = BTreeMap::new();
         for ((category, kind), row) in &counts {
