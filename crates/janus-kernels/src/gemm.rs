@@ -1,0 +1,150 @@
+//! Products of packed operands.
+
+use std::ops::Range;
+
+use crate::{
+    isa::Isa,
+    pack::{Panels, Rows},
+    parallel::{self, Shared},
+    tile::{MR, NR, Tile, tiles},
+};
+
+/// What happens to the numbers that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// They are overwritten.
+    Set,
+    /// The product is added to them.
+    Add,
+}
+
+/// Words of the summed dimension that one run of tiles takes: 32 columns of them stay in the second cache.
+const DEPTH: usize = 1024;
+
+/// Panels of rows and of columns that one task takes.
+const TASK: [usize; 2] = [16, 12];
+
+/// `out[r, offset + n] (+)= sum_k rows[r, k] * weight[n, k]` for each weight and its offset.
+///
+/// # Shapes
+/// - rows: `[n_rows, width]`
+/// - weights: `[n, width]` each, with the column of `out` at which its product begins
+/// - out: `[n_rows, stride]`
+///
+/// # Panics
+/// When the shapes or the precisions do not agree.
+pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32], stride: usize, store: Store) {
+    let row_panels = rows.n_rows.div_ceil(MR);
+    let mut tasks = Vec::new();
+    for (index, (weight, offset)) in weights.iter().enumerate() {
+        assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
+        assert_eq!(weight.precision, rows.precision, "both operands have one precision");
+        assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
+        for columns in chunks(weight.n.div_ceil(NR), TASK[1]) {
+            tasks.extend(chunks(row_panels, TASK[0]).map(|rows| (index, columns.clone(), rows)));
+        }
+    }
+    assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
+    let out = Shared::new(out);
+    let depth = rows.depth();
+    let tiles = tiles(isa, rows.precision);
+    let work = TASK[0].min(row_panels) * MR * TASK[1] * NR * depth / 16;
+    parallel::each(tasks.len(), work, |task| {
+        let (index, columns, panels) = &tasks[task];
+        let (weight, offset) = weights[*index];
+        for (step, words) in chunks(depth, DEPTH).enumerate() {
+            for column in columns.clone() {
+                let b = &weight.words[(column * depth + words.start) * NR..][..words.len() * NR];
+                let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
+                let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(weight.n - column * NR) };
+                block.run(tiles, &place, store == Store::Add || step > 0);
+            }
+        }
+    });
+}
+
+/// `out[r, k] (+)= sum_n rows[r, n] * weight[n, k]`: the gradient of [`gemm`]'s input.
+///
+/// # Shapes
+/// - rows: `[n_rows, n]`
+/// - weight: `[n, width]`
+/// - out: `[n_rows, width]`
+///
+/// # Panics
+/// When the shapes or the precisions do not agree.
+pub fn gemm_transposed(isa: Isa, rows: &Rows, weight: &Panels, out: &mut [f32], store: Store) {
+    assert_eq!(weight.n, rows.width, "both operands have one summed dimension");
+    assert_eq!(weight.precision, rows.precision, "both operands have one precision");
+    let stride = weight.width;
+    assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
+    let out = Shared::new(out);
+    let per = rows.precision.numbers();
+    let (depth, row_panels) = (rows.depth(), rows.n_rows.div_ceil(MR));
+    let tiles = tiles(isa, rows.precision);
+    // A task has whole columns, so that each part of the weight is turned once; it takes several at a time, so that the
+    // rows are read from memory once for all of them.
+    let columns = weight.width.div_ceil(NR);
+    let per_task = columns.div_ceil(2 * rayon::current_num_threads());
+    parallel::each(columns.div_ceil(per_task), per_task * rows.n_rows * NR * depth / 16, |task| {
+        let columns = task * per_task..(task * per_task + per_task).min(columns);
+        let mut b = vec![0; DEPTH.min(depth) * NR];
+        for (step, words) in chunks(depth, DEPTH).enumerate() {
+            for column in columns.clone() {
+                let b = &mut b[..words.len() * NR];
+                weight.transposed(column, words.start * per..(words.end * per).min(weight.n), b);
+                let block = Block { rows, panels: 0..row_panels, words: words.clone(), b };
+                let place = Place { out: &out, stride, column: column * NR, n: NR.min(stride - column * NR) };
+                block.run(tiles, &place, store == Store::Add || step > 0);
+            }
+        }
+    });
+}
+
+/// Some panels of rows times one panel of columns, over part of the summed dimension.
+struct Block<'a> {
+    rows: &'a Rows,
+    panels: Range<usize>,
+    words: Range<usize>,
+    b: &'a [u32],
+}
+
+/// Where a block's product goes.
+struct Place<'a> {
+    out: &'a Shared<'a, f32>,
+    stride: usize,
+    column: usize,
+    n: usize,
+}
+
+impl Block<'_> {
+    fn run(&self, tiles: &[Tile; MR], place: &Place<'_>, add: bool) {
+        let (depth, count) = (self.rows.depth(), self.words.len());
+        assert_eq!(self.b.len(), count * NR, "a word of each column");
+        for panel in self.panels.clone() {
+            let a = &self.rows.words[(panel * depth + self.words.start) * MR..][..count * MR];
+            let present = MR.min(self.rows.n_rows - panel * MR);
+            let tile = tiles[present - 1];
+            let at = |r: usize| (panel * MR + r) * place.stride + place.column;
+            if place.n == NR {
+                let c = place.out.at(at(0), (present - 1) * place.stride + NR);
+                // SAFETY: `tiles` are those of an instruction set that is there; the lengths of `a` and `b` are checked
+                // above and of `c` by `at`; no other task has these rows and columns.
+                unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), c, place.stride, add) };
+                continue;
+            }
+            let mut edge = [0.0; MR * NR];
+            // SAFETY: as above, and `edge` holds a whole tile.
+            unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), edge.as_mut_ptr(), NR, false) };
+            for (r, edge) in edge.chunks_exact(NR).take(present).enumerate() {
+                // SAFETY: no other task has these rows and columns.
+                let c = unsafe { place.out.part(at(r), place.n) };
+                c.iter_mut().zip(edge).for_each(|(c, sum)| *c = if add { *c + sum } else { *sum });
+            }
+        }
+    }
+}
+
+/// `0..length` in pieces of up to `size`.
+fn chunks(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    (0..length).step_by(size).map(move |start| start..(start + size).min(length))
+}

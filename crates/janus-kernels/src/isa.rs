@@ -1,0 +1,138 @@
+//! Which instruction set computes, decided once.
+
+use std::{fmt, str::FromStr, sync::OnceLock};
+
+/// An instruction set that this machine has: a value of this type is the proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    Scalar,
+    Avx2,
+    Avx512,
+    Avx512Bf16,
+}
+
+const NAMES: [(Set, &str); 4] =
+    [(Set::Scalar, "scalar"), (Set::Avx2, "avx2"), (Set::Avx512, "avx512"), (Set::Avx512Bf16, "avx512bf16")];
+
+impl Isa {
+    /// Plain Rust: what every other instruction set is compared with.
+    pub const SCALAR: Self = Self(Set::Scalar);
+
+    /// The best one of this machine, or the one that the environment variable `JANUS_ISA` names (`scalar`, `avx2`,
+    /// `avx512`, `avx512bf16`).
+    ///
+    /// # Panics
+    /// When `JANUS_ISA` names one that does not exist or that this machine lacks.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| match std::env::var("JANUS_ISA") {
+            Ok(name) => name.parse().unwrap_or_else(|error| panic!("JANUS_ISA: {error}")),
+            Err(_) => Self::available().pop().expect("plain Rust is always there"),
+        })
+    }
+
+    /// All of this machine, the best one last.
+    pub fn available() -> Vec<Self> {
+        NAMES.iter().filter(|(set, _)| is_present(*set)).map(|(set, _)| Self(*set)).collect()
+    }
+
+    /// Whether products of bfloat16 have an instruction of their own.
+    pub fn has_bf16(self) -> bool {
+        self.0 == Set::Avx512Bf16
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(set, _)| *set == self.0).map_or("", |(_, name)| name)
+    }
+
+    pub(crate) fn set(self) -> Set {
+        self.0
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An instruction set that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownIsa(String);
+
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+        write!(f, "no instruction set {:?} here; this machine has {}", self.0, has.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownIsa {}
+
+impl FromStr for Isa {
+    type Err = UnknownIsa;
+
+    fn from_str(name: &str) -> Result<Self, UnknownIsa> {
+        Self::available().into_iter().find(|isa| isa.name() == name).ok_or_else(|| UnknownIsa(name.to_owned()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_present(set: Set) -> bool {
+    match set {
+        Set::Scalar => true,
+        Set::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        Set::Avx512 => {
+            is_present(Set::Avx2)
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        }
+        Set::Avx512Bf16 => is_present(Set::Avx512) && is_x86_feature_detected!("avx512bf16"),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_present(set: Set) -> bool {
+    set == Set::Scalar
+}
+
+/// Defines a function whose body is compiled once for each instruction set, so that the compiler vectorises it with
+/// what there is: `vectorized! { pub fn name(a: A) -> R { body } }` becomes `name(isa: Isa, a: A) -> R`.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[allow(clippy::too_many_arguments)]
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the value `isa` exists only where its instruction set does.
+                $crate::isa::Set::Avx512 | $crate::isa::Set::Avx512Bf16 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                $crate::isa::Set::Avx2 => unsafe { avx2($($arg),*) },
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use vectorized;

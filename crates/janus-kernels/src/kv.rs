@@ -1,0 +1,105 @@
+//! Keys and values of one sequence, packed as attention reads them: as left operands.
+
+use crate::{Precision, isa::Isa, pack::along, tile::MR, word};
+
+/// Keys and values of up to `capacity` tokens.
+///
+/// Keys stand in panels of [`MR`] tokens, summed along the head's dimensions; values stand in panels of [`MR`]
+/// dimensions, summed along the tokens. Both grow token by token in place.
+#[derive(Debug, Clone)]
+pub struct KeyValues {
+    pub(crate) precision: Precision,
+    pub(crate) n_heads: usize,
+    pub(crate) head_dim: usize,
+    capacity: usize,
+    length: usize,
+    keys: Vec<u32>,
+    values: Vec<u32>,
+}
+
+impl KeyValues {
+    /// Room for `capacity` tokens of `n_heads` key heads.
+    pub fn new(precision: Precision, n_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(2 * MR);
+        let keys = vec![0; n_heads * capacity * precision.words(head_dim)];
+        let values = vec![0; n_heads * head_dim.next_multiple_of(MR) * precision.words(capacity)];
+        Self { precision, n_heads, head_dim, capacity, length: 0, keys, values }
+    }
+
+    /// How many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        (self.keys.len() + self.values.len()) * 4
+    }
+
+    /// Forgets the tokens behind the first `length`.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn truncate(&mut self, length: usize) {
+        assert!(length <= self.length, "{} tokens cannot be cut to {length}", self.length);
+        self.length = length;
+    }
+
+    /// Appends tokens.
+    ///
+    /// # Shapes
+    /// - keys, values: `[n_tokens, n_heads * head_dim]`, each row at the beginning of `stride` numbers
+    ///
+    /// # Panics
+    /// When there is no room.
+    pub fn append(&mut self, isa: Isa, n_tokens: usize, keys: &[f32], values: &[f32], stride: usize) {
+        assert!(self.length + n_tokens <= self.capacity, "{} + {n_tokens} tokens need more room", self.length);
+        let (depth, head_dim) = (self.precision.words(self.head_dim), self.head_dim);
+        let value_words = self.precision.words(self.capacity);
+        let mut words = vec![0; depth];
+        for token in 0..n_tokens {
+            let at = self.length + token;
+            let (key, value) = (&keys[token * stride..], &values[token * stride..]);
+            for head in 0..self.n_heads {
+                along(isa, self.precision, &key[head * head_dim..][..head_dim], &mut words);
+                let base = (head * self.capacity + at / MR * MR) * depth + at % MR;
+                for (d, word) in words.iter().enumerate() {
+                    self.keys[base + d * MR] = *word;
+                }
+                let (row, per) = (at / self.precision.numbers(), self.precision.numbers());
+                for (d, value) in value[head * head_dim..][..head_dim].iter().enumerate() {
+                    let panel = head * head_dim.div_ceil(MR) + d / MR;
+                    let word = &mut self.values[(panel * value_words + row) * MR + d % MR];
+                    *word = match (per, at % per) {
+                        (1, _) => value.to_bits(),
+                        (_, 0) => word::to_bf16(*value),
+                        (_, _) => *word & 0xffff | word::to_bf16(*value) << 16,
+                    };
+                }
+            }
+        }
+        self.length += n_tokens;
+    }
+
+    /// The panel of keys of one head that begins at token `token`, a whole multiple of [`MR`].
+    pub(crate) fn key_panel(&self, head: usize, token: usize) -> &[u32] {
+        let depth = self.precision.words(self.head_dim);
+        &self.keys[(head * self.capacity + token) * depth..][..MR * depth]
+    }
+
+    /// Panel `panel` of one head's values, words `from..to` of its tokens.
+    pub(crate) fn value_panel(&self, head: usize, panel: usize, words: std::ops::Range<usize>) -> &[u32] {
+        let base = (head * self.head_dim.div_ceil(MR) + panel) * self.precision.words(self.capacity);
+        &self.values[(base + words.start) * MR..(base + words.end) * MR]
+    }
+
+    /// Tokens that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+}

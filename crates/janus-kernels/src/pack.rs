@@ -1,0 +1,257 @@
+//! Operands in the order in which tiles read them.
+
+use crate::{
+    Precision,
+    isa::{Isa, vectorized},
+    parallel::{self, Shared},
+    tile::{MR, NR},
+    transpose::transpose,
+    word,
+};
+
+/// The left operand: rows in panels of [`MR`], `[panel][word][row of the panel]`. Missing rows of the last panel are 0.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub(crate) precision: Precision,
+    pub(crate) n_rows: usize,
+    /// Numbers of a row: the summed dimension.
+    pub(crate) width: usize,
+    pub(crate) words: Vec<u32>,
+}
+
+impl Rows {
+    /// Packs `[n_rows, width]`.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of rows.
+    pub fn pack(isa: Isa, precision: Precision, values: &[f32], width: usize) -> Self {
+        let mut rows = Self::new(precision, values.len() / width, width);
+        assert_eq!(values.len(), rows.n_rows * width, "whole rows of {width}");
+        rows.fill(isa, |row, buffer| buffer.copy_from_slice(&values[row * width..][..width]));
+        rows
+    }
+
+    /// Packs rows that `row(index, buffer)` writes, `width` numbers each: a norm, an activation or a gather needs no
+    /// buffer of its own.
+    pub fn from_rows(
+        isa: Isa,
+        precision: Precision,
+        n_rows: usize,
+        width: usize,
+        row: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let mut rows = Self::new(precision, n_rows, width);
+        rows.fill(isa, row);
+        rows
+    }
+
+    fn new(precision: Precision, n_rows: usize, width: usize) -> Self {
+        let words = vec![0; n_rows.div_ceil(MR) * precision.words(width) * MR];
+        Self { precision, n_rows, width, words }
+    }
+
+    fn fill(&mut self, isa: Isa, row: impl Fn(usize, &mut [f32]) + Sync) {
+        let (width, n_rows, precision) = (self.width, self.n_rows, self.precision);
+        let size = precision.words(width) * MR;
+        let words = Shared::new(&mut self.words);
+        parallel::each(n_rows.div_ceil(MR), width * MR * 4, |panel| {
+            let mut buffer = vec![0.0; MR * width];
+            let present = MR.min(n_rows - panel * MR);
+            for (r, buffer) in buffer.chunks_exact_mut(width).take(present).enumerate() {
+                row(panel * MR + r, buffer);
+            }
+            // SAFETY: each task has its own panel.
+            let words = unsafe { words.part(panel * size, size) };
+            interleave(isa, precision, &buffer, width, words);
+        });
+    }
+
+    /// Words along the summed dimension.
+    pub(crate) fn depth(&self) -> usize {
+        self.precision.words(self.width)
+    }
+
+    /// How many rows there are.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+}
+
+/// Puts up to [`MR`] rows side by side: `words[d * MR + r]` is word `d` of row `r`.
+pub(crate) fn interleave(isa: Isa, precision: Precision, rows: &[f32], width: usize, words: &mut [u32]) {
+    let depth = precision.words(width);
+    let n_rows = rows.len() / width;
+    let mut flat = vec![0; n_rows * depth];
+    for (flat, row) in flat.chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
+        along(isa, precision, row, flat);
+    }
+    transpose(isa, &flat, depth, [n_rows, depth], words, MR);
+}
+
+vectorized! {
+    /// The words of one row.
+    pub(crate) fn along(precision: Precision, row: &[f32], words: &mut [u32]) {
+        match precision {
+            Precision::F32 => words.iter_mut().zip(row).for_each(|(word, value)| *word = value.to_bits()),
+            Precision::Bf16 => {
+                let (pairs, rest) = row.as_chunks::<2>();
+                words.iter_mut().zip(pairs).for_each(|(word, pair)| *word = word::pair(pair[0], pair[1]));
+                if let [last] = rest {
+                    words[pairs.len()] = word::pair(*last, 0.0);
+                }
+            }
+        }
+    }
+}
+
+/// The right operand: columns in panels of [`NR`], `[panel][word][column of the panel]`. Missing columns of the last
+/// panel are 0. A frozen weight `[n, width]` is held in this form alone.
+#[derive(Debug, Clone)]
+pub struct Panels {
+    pub(crate) precision: Precision,
+    /// How many columns the product has.
+    pub(crate) n: usize,
+    /// Numbers of a column: the summed dimension.
+    pub(crate) width: usize,
+    pub(crate) words: Vec<u32>,
+}
+
+impl Panels {
+    /// Packs a weight `[n, width]`, whose rows become the product's columns: `y = x W^T`.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of rows.
+    pub fn pack(isa: Isa, precision: Precision, values: &[f32], width: usize) -> Self {
+        let n = values.len() / width;
+        assert_eq!(values.len(), n * width, "whole rows of {width}");
+        let depth = precision.words(width);
+        let mut words = vec![0; n.div_ceil(NR) * depth * NR];
+        let shared = Shared::new(&mut words);
+        parallel::each(n.div_ceil(NR), depth * NR * 2, |panel| {
+            // SAFETY: each task has its own panel.
+            let words = unsafe { shared.part(panel * depth * NR, depth * NR) };
+            let rows = &values[panel * NR * width..(panel * NR + NR).min(n) * width];
+            let n_rows = rows.len() / width;
+            let mut flat = vec![0; n_rows * depth];
+            for (flat, row) in flat.chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
+                along(isa, precision, row, flat);
+            }
+            transpose(isa, &flat, depth, [n_rows, depth], words, NR);
+        });
+        Self { precision, n, width, words }
+    }
+
+    /// Packs `[width, n]`, whose columns are the product's columns: `y = x W`. `row(index)` gives a row.
+    pub fn from_rows<'a>(
+        isa: Isa,
+        precision: Precision,
+        n: usize,
+        width: usize,
+        row: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Self {
+        let depth = precision.words(width);
+        let mut words = vec![0; n.div_ceil(NR) * depth * NR];
+        let shared = Shared::new(&mut words);
+        let per = precision.numbers();
+        parallel::each(depth, n * per, |d| {
+            let first = row(d * per);
+            let second = if per == 2 && d * per + 1 < width { Some(row(d * per + 1)) } else { None };
+            for panel in 0..n.div_ceil(NR) {
+                // SAFETY: each task has its own word of every panel.
+                let words = unsafe { shared.part((panel * depth + d) * NR, NR) };
+                let columns = panel * NR..(panel * NR + NR).min(n);
+                side_by_side(isa, precision, &first[columns.clone()], second.map(|row| &row[columns]), words);
+            }
+        });
+        Self { precision, n, width, words }
+    }
+
+    /// How many columns the product has: rows of the weight.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// The summed dimension: columns of the weight.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How its numbers are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.words.len() * 4
+    }
+
+    /// Words along the summed dimension.
+    pub(crate) fn depth(&self) -> usize {
+        self.precision.words(self.width)
+    }
+
+    /// One row of the weight, `width` numbers: what an embedding gives for a token.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, index: usize, row: &mut [f32]) {
+        assert!(index < self.n && row.len() == self.width, "row {index} of {} x {}", self.n, self.width);
+        let (panel, lane) = (index / NR, index % NR);
+        let words = self.words[panel * self.depth() * NR..].chunks_exact(NR).map(|words| words[lane]);
+        match self.precision {
+            Precision::F32 => row.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(word)),
+            Precision::Bf16 => row.chunks_mut(2).zip(words).for_each(|(pair, word)| {
+                pair[0] = word::first(word);
+                if let Some(value) = pair.get_mut(1) {
+                    *value = word::second(word);
+                }
+            }),
+        }
+    }
+
+    /// The weight read the other way: for output columns `32 * panel ..` of `y = x W`, words `[n words][32]` of the
+    /// rows `rows`, which begin at a whole panel.
+    pub(crate) fn transposed(&self, panel: usize, rows: std::ops::Range<usize>, out: &mut [u32]) {
+        let depth = self.depth();
+        let columns = panel * NR..(panel * NR + NR).min(self.width);
+        match self.precision {
+            Precision::F32 => {
+                for (out, row) in out.chunks_exact_mut(NR).zip(rows) {
+                    let source = &self.words[row / NR * depth * NR + row % NR..];
+                    for (out, column) in out.iter_mut().zip(columns.clone()) {
+                        *out = source[column * NR];
+                    }
+                }
+            }
+            Precision::Bf16 => {
+                let words = columns.start / 2..columns.end.div_ceil(2);
+                for (out, row) in out.chunks_exact_mut(NR).zip(rows.step_by(2)) {
+                    let source = &self.words[(row / NR * depth + words.start) * NR + row % NR..];
+                    for (out, d) in out.chunks_exact_mut(2).zip(0..words.len()) {
+                        let (even, odd) = (source[d * NR], source[d * NR + 1]);
+                        out[0] = even & 0xffff | odd << 16;
+                        out[1] = even >> 16 | odd & 0xffff_0000;
+                    }
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// One word of [`NR`] columns.
+    pub(crate) fn side_by_side(precision: Precision, first: &[f32], second: Option<&[f32]>, words: &mut [u32]) {
+        match (precision, second) {
+            (Precision::F32, _) => words.iter_mut().zip(first).for_each(|(word, value)| *word = value.to_bits()),
+            (Precision::Bf16, Some(second)) => {
+                for ((word, first), second) in words.iter_mut().zip(first).zip(second) {
+                    *word = word::pair(*first, *second);
+                }
+            }
+            (Precision::Bf16, None) => {
+                words.iter_mut().zip(first).for_each(|(word, first)| *word = word::pair(*first, 0.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Writing to one slice from several tasks.
+
+use std::marker::PhantomData;
+
+use rayon::prelude::*;
+
+/// A slice whose disjoint parts are written by different tasks.
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    length: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: every use promises, by `unsafe`, that no two tasks touch the same element.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), length: slice.len(), owner: PhantomData }
+    }
+
+    /// A pointer to element `at`.
+    ///
+    /// # Panics
+    /// When the slice has no `count` elements from there.
+    pub(crate) fn at(&self, at: usize, count: usize) -> *mut T {
+        assert!(at + count <= self.length, "{at} + {count} lies outside {}", self.length);
+        // SAFETY: checked above.
+        unsafe { self.start.add(at) }
+    }
+
+    /// The elements from `at`.
+    ///
+    /// # Safety
+    /// No other task uses any of them while the result lives.
+    #[allow(clippy::mut_from_ref, reason = "that is what this type is for")]
+    pub(crate) unsafe fn part(&self, at: usize, count: usize) -> &mut [T] {
+        // SAFETY: `at` checks the bounds, the caller promises that the part is not shared.
+        unsafe { std::slice::from_raw_parts_mut(self.at(at, count), count) }
+    }
+}
+
+/// Below this many operations a task costs more to hand out than to do.
+const WORTH_A_TASK: usize = 1 << 17;
+
+/// Runs `task` for every index, in parallel where each has at least `operations` to do that make it worth it.
+pub(crate) fn each(count: usize, operations: usize, task: impl Fn(usize) + Sync + Send) {
+    if count < 2 || operations * count < WORTH_A_TASK {
+        (0..count).for_each(task);
+    } else {
+        let least = (WORTH_A_TASK / 4 / operations.max(1)).max(1);
+        (0..count).into_par_iter().with_min_len(least).for_each(&task);
+    }
+}

@@ -1,0 +1,356 @@
+//! Every kernel of every instruction set here, against [`reference`](crate::reference), over random shapes: ragged, one
+//! row, and slices that begin at any address. Gradients against differences of the reference along random directions.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    AttentionConfig, AttentionInputs, Isa, Kept, KeyValues, LogitsConfig, Nonlinearity, NormKind, Panels, Precision,
+    Rows, Store, attention, attention_backward, gemm, gemm_transposed, glu, glu_backward, norm, norm_backward,
+    reference::{self, rounded},
+    rope, rope_backward, token_logprobs,
+};
+
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+fn dice(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Numbers from -1 to 1.
+fn draw(dice: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| dice.random_range(-1.0..1.0)).collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+fn assert_close(ours: &[f32], theirs: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let difference = (f64::from(*ours) - theirs).abs();
+        assert!(difference <= tolerance * (1.0 + theirs.abs()), "{what}: number {i} is {ours}, not {theirs}");
+    }
+}
+
+fn each(test: impl Fn(Isa, Precision)) {
+    for isa in Isa::available() {
+        for precision in PRECISIONS {
+            test(isa, precision);
+        }
+    }
+}
+
+/// What a product of this precision reads.
+fn seen(precision: Precision, values: &[f32]) -> Vec<f32> {
+    match precision {
+        Precision::F32 => values.to_vec(),
+        Precision::Bf16 => values.iter().map(|value| rounded(*value)).collect(),
+    }
+}
+
+#[test]
+fn this_machine_has_more_than_plain_rust_and_one_can_be_asked_for() {
+    let all = Isa::available();
+    assert_eq!(all[0], Isa::SCALAR);
+    assert_eq!("scalar".parse(), Ok(Isa::SCALAR));
+    let error = "neon9".parse::<Isa>().expect_err("unknown").to_string();
+    assert!(error.contains("neon9") && error.contains("scalar"), "{error}");
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(all.len() > 1, is_x86_feature_detected!("avx2"));
+}
+
+#[test]
+fn products_agree_with_the_reference() {
+    each(|isa, precision| {
+        let mut dice = dice(1);
+        for [m, k, n] in [[1, 1, 1], [1, 576, 33], [14, 64, 32], [15, 7, 31], [29, 130, 65], [3, 2100, 40], [45, 33, 576]] {
+            let what = format!("{isa} {precision:?} {m}x{k}x{n}");
+            // One number further on, so that no vector of the slices is aligned.
+            let (x, w) = (draw(&mut dice, 1 + m * k), draw(&mut dice, 1 + n * k));
+            let (x, w) = (&x[1..], &w[1..]);
+            let (x_seen, w_seen) = (seen(precision, x), seen(precision, w));
+            let weight = Panels::pack(isa, precision, w, k);
+            let stride = n + 3;
+            let mut y = vec![7.0; m * stride];
+            let rows = Rows::pack(isa, precision, x, k);
+            gemm(isa, &rows, &[(&weight, 2)], &mut y, stride, Store::Set);
+            let expected = reference::product(&x_seen, &w_seen, k);
+            for (y, expected) in y.chunks_exact(stride).zip(expected.chunks_exact(n)) {
+                assert_close(&y[2..2 + n], expected, 5e-5, &what);
+                assert_eq!([y[0], y[1], y[n + 2]], [7.0; 3], "{what}: only the product's columns are written");
+            }
+            gemm(isa, &rows, &[(&weight, 2)], &mut y, stride, Store::Add);
+            let twice: Vec<f64> = expected.iter().map(|sum| 2.0 * sum).collect();
+            let y: Vec<f32> = y.chunks_exact(stride).flat_map(|y| y[2..2 + n].to_vec()).collect();
+            assert_close(&y, &twice, 5e-5, &what);
+
+            let dy = draw(&mut dice, m * n);
+            let mut dx = vec![0.5; m * k];
+            gemm_transposed(isa, &Rows::pack(isa, precision, &dy, n), &weight, &mut dx, Store::Set);
+            let columns: Vec<f32> = (0..k).flat_map(|c| w_seen.chunks_exact(k).map(move |row| row[c])).collect();
+            let back = reference::product(&seen(precision, &dy), &columns, n);
+            assert_close(&dx, &back, 5e-5, &format!("{what} transposed"));
+            let mut row = vec![0.0; k];
+            weight.row(n - 1, &mut row);
+            assert_eq!(row, w_seen[(n - 1) * k..], "{what}: a packed row can be read again");
+
+            let across = Panels::from_rows(isa, precision, k, m, |row| &x[row * k..][..k]);
+            let mut z = vec![0.0; n * k];
+            let dy_turned: Vec<f32> = (0..n).flat_map(|c| dy.chunks_exact(n).map(move |row| row[c])).collect();
+            gemm(isa, &Rows::pack(isa, precision, &dy_turned, m), &[(&across, 0)], &mut z, k, Store::Set);
+            let x_turned: Vec<f32> = (0..k).flat_map(|c| x_seen.chunks_exact(k).map(move |row| row[c])).collect();
+            let expected = reference::product(&seen(precision, &dy_turned), &x_turned, m);
+            assert_close(&z, &expected, 5e-5, &format!("{what} of rows"));
+        }
+    });
+}
+
+#[test]
+fn a_rows_product_has_the_same_bits_whatever_rows_and_threads_there_are() {
+    each(|isa, precision| {
+        let mut dice = dice(2);
+        let (m, k, n) = (61, 576, 130);
+        let (x, w) = (draw(&mut dice, m * k), draw(&mut dice, n * k));
+        let weight = Panels::pack(isa, precision, &w, k);
+        let product = |x: &[f32]| {
+            let mut y = vec![0.0; x.len() / k * n];
+            gemm(isa, &Rows::pack(isa, precision, x, k), &[(&weight, 0)], &mut y, n, Store::Set);
+            y
+        };
+        let all = product(&x);
+        for row in [0, 13, 14, 60] {
+            assert_eq!(product(&x[row * k..][..k]), all[row * n..][..n], "{isa} {precision:?} row {row}");
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("three threads");
+        assert_eq!(pool.install(|| product(&x)), all, "{isa} {precision:?}");
+    });
+}
+
+#[test]
+fn norms_and_their_gradients_agree_with_the_reference() {
+    for isa in Isa::available() {
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            for width in [1, 15, 64, 577] {
+                let mut dice = dice(width as u64);
+                let [x, weight, bias, dy] = std::array::from_fn(|_| draw(&mut dice, width));
+                let mut y = vec![0.0; width];
+                norm(isa, kind, 1e-3, &x, &weight, &bias, &mut y);
+                let at = |x: &[f64]| reference::norm(kind, 1e-3, x, &wide(&weight), &wide(&bias));
+                assert_close(&y, &at(&wide(&x)), 2e-5, &format!("{isa} {kind:?} {width}"));
+                let mut dx = vec![0.0; width];
+                norm_backward(isa, kind, 1e-3, &x, &weight, &dy, &mut dx);
+                let loss = |x: &[f64]| at(x).iter().zip(&dy).map(|(y, dy)| y * f64::from(*dy)).sum();
+                assert_gradient(&mut dice, &[&x], &[&dx], |inputs| loss(&inputs[0]), 1e-3);
+            }
+        }
+    }
+}
+
+/// The slope of a loss along random directions, against its gradient.
+fn assert_gradient(
+    dice: &mut ChaCha8Rng,
+    inputs: &[&[f32]],
+    gradients: &[&[f32]],
+    loss: impl Fn(&[Vec<f64>]) -> f64,
+    tolerance: f64,
+) {
+    for direction in 0..4 {
+        let step = 1e-5;
+        let along: Vec<Vec<f32>> = inputs.iter().map(|input| draw(dice, input.len())).collect();
+        let moved = |sign: f64| {
+            let inputs: Vec<Vec<f64>> = inputs
+                .iter()
+                .zip(&along)
+                .map(|(input, along)| {
+                    input.iter().zip(along).map(|(x, d)| f64::from(*x) + sign * step * f64::from(*d)).collect()
+                })
+                .collect();
+            loss(&inputs)
+        };
+        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * step);
+        let products = gradients.iter().zip(&along).flat_map(|(gradient, along)| gradient.iter().zip(along));
+        let (ours, size) = products.fold((0.0, 0.0), |(sum, size): (f64, f64), (g, d)| {
+            let product = f64::from(*g) * f64::from(*d);
+            (sum + product, size + product.abs())
+        });
+        let allowed = tolerance * (1.0 + size);
+        assert!((ours - slope).abs() <= allowed, "direction {direction}: {ours}, not {slope} (within {allowed})");
+    }
+}
+
+#[test]
+fn activations_and_their_gradients_agree_with_the_reference() {
+    let kinds = [Nonlinearity::Silu, Nonlinearity::Gelu, Nonlinearity::GeluTanh, Nonlinearity::Relu];
+    for isa in Isa::available() {
+        for kind in kinds {
+            for gated in [true, false] {
+                let mut dice = dice(4);
+                let gate: Vec<f32> = (0..77).map(|_| dice.random_range(-9.0..9.0)).collect();
+                let up = if gated { draw(&mut dice, 77) } else { Vec::new() };
+                let dy = draw(&mut dice, 77);
+                let mut y = vec![0.0; 77];
+                glu(isa, kind, &gate, &up, &mut y);
+                let at = |gate: &[f64], up: &[f64]| -> Vec<f64> {
+                    let value = |i: usize| reference::nonlinearity(kind, gate[i]) * up.get(i).copied().unwrap_or(1.0);
+                    (0..gate.len()).map(value).collect()
+                };
+                assert_close(&y, &at(&wide(&gate), &wide(&up)), 3e-6, &format!("{isa} {kind:?} {gated}"));
+                let (mut d_gate, mut d_up) = (gate.clone(), up.clone());
+                glu_backward(isa, kind, &mut d_gate, &mut d_up, &dy);
+                let loss = |inputs: &[Vec<f64>]| -> f64 {
+                    at(&inputs[0], &inputs[1]).iter().zip(&dy).map(|(y, dy)| y * f64::from(*dy)).sum()
+                };
+                assert_gradient(&mut dice, &[&gate, &up], &[&d_gate, &d_up], loss, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rotation_turns_pairs_and_its_gradient_turns_them_back() {
+    for isa in Isa::available() {
+        let mut dice = dice(5);
+        let angles: Vec<f32> = draw(&mut dice, 3);
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|angle| (angle.cos(), angle.sin())).unzip();
+        let row = draw(&mut dice, 2 * 8);
+        let mut turned = row.clone();
+        rope(isa, &mut turned, 8, &cos, &sin);
+        for head in 0..2 {
+            let (from, to) = (&row[head * 8..], &turned[head * 8..]);
+            for i in 0..3 {
+                assert!((to[i] - (from[i] * cos[i] - from[i + 3] * sin[i])).abs() < 1e-6);
+                assert!((to[i + 3] - (from[i + 3] * cos[i] + from[i] * sin[i])).abs() < 1e-6);
+            }
+            assert_eq!(to[6..8], from[6..8], "dimensions that are not rotated pass");
+        }
+        rope_backward(isa, &mut turned, 8, &cos, &sin);
+        assert_close(&turned, &wide(&row), 1e-6, "a rotation's transpose is its inverse");
+    }
+}
+
+struct Case {
+    group: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    n_tokens: usize,
+    window: usize,
+    softcap: Option<f32>,
+}
+
+const CASES: [Case; 6] = [
+    Case { group: 3, kv_heads: 3, head_dim: 64, n_tokens: 150, window: usize::MAX, softcap: None },
+    Case { group: 1, kv_heads: 2, head_dim: 6, n_tokens: 1, window: usize::MAX, softcap: None },
+    Case { group: 2, kv_heads: 1, head_dim: 16, n_tokens: 33, window: 7, softcap: None },
+    Case { group: 2, kv_heads: 2, head_dim: 20, n_tokens: 260, window: 100, softcap: Some(1.5) },
+    Case { group: 4, kv_heads: 1, head_dim: 15, n_tokens: 113, window: 1, softcap: None },
+    Case { group: 1, kv_heads: 1, head_dim: 80, n_tokens: 450, window: usize::MAX, softcap: Some(0.8) },
+];
+
+#[test]
+fn attention_agrees_with_the_reference_and_so_do_its_gradients() {
+    each(|isa, precision| {
+        for (index, case) in CASES.iter().enumerate() {
+            let what = format!("{isa} {precision:?} case {index}");
+            let mut dice = dice(index as u64);
+            let &Case { group, kv_heads, head_dim, n_tokens, window, softcap } = case;
+            let config = AttentionConfig { group, scale: 0.7, softcap, window };
+            let (q_width, kv_width) = (kv_heads * group * head_dim, kv_heads * head_dim);
+            let stride = q_width + 2 * kv_width;
+            // Queries, keys and values of a token stand in one row.
+            let rows = seen(precision, &draw(&mut dice, n_tokens * stride));
+            let part = |from: usize, width: usize| -> Vec<f32> {
+                rows.chunks_exact(stride).flat_map(|row| row[from..from + width].to_vec()).collect()
+            };
+            let (q, k, v) = (part(0, q_width), part(q_width, kv_width), part(q_width + kv_width, kv_width));
+            let mut kv = KeyValues::new(precision, kv_heads, head_dim, n_tokens);
+            kv.append(isa, n_tokens, &rows[q_width..], &rows[q_width + kv_width..], stride);
+            let attended = attention(isa, &config, &rows, n_tokens, stride, &kv);
+            let at = |q: &[f64], k: &[f64], v: &[f64]| {
+                reference::attention(&config, [q, k, v], [kv_heads, head_dim], [n_tokens, n_tokens])
+            };
+            let (output, sums) = at(&wide(&q), &wide(&k), &wide(&v));
+            let tolerance = if precision == Precision::F32 { 1e-5 } else { 2e-2 };
+            assert_close(&attended.output, &output, tolerance, &what);
+            assert_close(&attended.log_sum, &sums, tolerance, &what);
+
+            // Token by token, through a cache that has forgotten something: the same bits.
+            let mut cache = KeyValues::new(precision, kv_heads, head_dim, n_tokens);
+            let first = n_tokens / 2;
+            cache.append(isa, n_tokens - first, &rows[q_width..], &rows[q_width..], stride);
+            cache.truncate(0);
+            for (begin, end) in [(0, first), (first, n_tokens)] {
+                let new = &rows[begin * stride..];
+                cache.append(isa, end - begin, &new[q_width.min(new.len())..], &new[(q_width + kv_width).min(new.len())..], stride);
+                let part = attention(isa, &config, new, end - begin, stride, &cache);
+                assert_eq!(part.output, attended.output[begin * q_width..end * q_width], "{what}: cached");
+            }
+
+            let d_output = seen(precision, &draw(&mut dice, n_tokens * q_width));
+            let inputs = AttentionInputs {
+                queries: &rows,
+                keys: &rows[q_width..],
+                values: &rows[q_width + kv_width..],
+                stride,
+                n_tokens,
+                attended: &attended,
+            };
+            let gradients = attention_backward(isa, &config, &inputs, &d_output, &kv);
+            let loss = |inputs: &[Vec<f64>]| -> f64 {
+                let (output, _) = at(&inputs[0], &inputs[1], &inputs[2]);
+                output.iter().zip(&d_output).map(|(y, dy)| y * f64::from(*dy)).sum()
+            };
+            let tolerance = if precision == Precision::F32 { 1e-5 } else { 1e-2 };
+            let ours: [&[f32]; 3] = [&gradients.queries, &gradients.keys, &gradients.values];
+            assert_gradient(&mut dice, &[&q, &k, &v], &ours, loss, tolerance);
+        }
+    });
+}
+
+#[test]
+fn log_probabilities_and_their_gradient_agree_with_the_reference() {
+    each(|isa, precision| {
+        for (softcap, divisor) in [(None, 1.0), (Some(2.0), 0.5)] {
+            let mut dice = dice(7);
+            let (n_rows, width, vocab_size) = (140, 20, 301);
+            let config = LogitsConfig { divisor, softcap };
+            let hidden = seen(precision, &draw(&mut dice, n_rows * width));
+            let w = seen(precision, &draw(&mut dice, vocab_size * width));
+            let targets: Vec<u32> = (0..n_rows).map(|_| dice.random_range(0..vocab_size as u32)).collect();
+            let head = Panels::pack(isa, precision, &w, width);
+            let ours = token_logprobs(isa, &config, &hidden, &head, &targets, true);
+            let at = |hidden: &[f64]| reference::token_logprobs(&config, hidden, &wide(&w), width, &targets);
+            assert_close(&ours.logprobs, &at(&wide(&hidden)), 1e-5, &format!("{isa} {precision:?}"));
+            let loss = |inputs: &[Vec<f64>]| at(&inputs[0]).iter().sum();
+            let tolerance = if precision == Precision::F32 { 1e-5 } else { 1e-2 };
+            assert_gradient(&mut dice, &[&hidden], &[&ours.gradient], loss, tolerance);
+            let without = token_logprobs(isa, &config, &hidden, &head, &targets, false);
+            assert_eq!((without.logprobs, without.gradient.len()), (ours.logprobs, 0));
+        }
+    });
+}
+
+#[test]
+fn kept_rows_come_back_as_they_were_or_rounded() {
+    each(|isa, precision| {
+        let values = draw(&mut dice(8), 5 * 9);
+        let kept = Kept::new(isa, precision, values.clone(), 9);
+        assert_eq!(kept.n_rows(), 5);
+        assert_eq!(kept.to_vec(isa), seen(precision, &values));
+        let mut row = vec![0.0; 9];
+        kept.row(isa, 3, &mut row);
+        assert_eq!(row, seen(precision, &values)[27..36]);
+    });
+}
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    for isa in Isa::available() {
+        let nan = f32::from_bits(0x7fff_ffff);
+        let weight = Panels::pack(isa, Precision::Bf16, &[nan, 1.0], 2);
+        let mut y = [0.0];
+        gemm(isa, &Rows::pack(isa, Precision::Bf16, &[1.0, 1.0], 2), &[(&weight, 0)], &mut y, 1, Store::Set);
+        assert!(y[0].is_nan());
+    }
+}
