@@ -3,6 +3,7 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use janus_core::Precision;
 use janus_examples::{CommonArgs, DeviceArgs, run};
 
 /// Compares a model with a reference's hidden states and logits: prints the largest absolute difference of each.
@@ -27,8 +28,9 @@ fn main() -> ExitCode {
 }
 
 fn parity(args: Args) -> anyhow::Result<ExitCode> {
-    let device = args.device.choice()?.init()?;
-    let differences = janus_core::parity(&args.model_dir, &args.expected, &device)?;
+    // What is proved is float32, unless another precision is asked for.
+    let compute = args.device.init(Precision::F32)?;
+    let differences = janus_core::parity(&args.model_dir, &args.expected, &compute)?;
     let mut out = std::io::stdout().lock();
     for difference in &differences {
         writeln!(out, "{:20} {:.3e}", difference.name, difference.largest)?;

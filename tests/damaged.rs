@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use janus_core::{DeviceChoice, Janus, JanusConfig, LanguageModel};
+use janus_core::{DeviceChoice, Janus, JanusConfig, LanguageModel, Precision};
 use janus_data::{error_chain, jsonl, template};
 use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 use peak_alloc::PeakAlloc;
@@ -99,7 +99,7 @@ fn named(error: &dyn Error, path: &Path) -> String {
 const MODEL_SLACK: usize = 4 << 20;
 
 fn load(path: &Path) -> Result<(), String> {
-    let device = DeviceChoice::Flex.init().expect("always there");
+    let device = DeviceChoice::Flex.init(Precision::F32).expect("always there");
     LanguageModel::load(path, &device).map(drop).map_err(|error| named(&error, path))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use janus_core::{DeviceChoice, Error, LanguageModel, parity};
+use janus_core::{DeviceChoice, Error, LanguageModel, Precision, parity};
 
 /// What a float32 model may differ by.
 const TOLERANCE: f32 = 1e-4;
@@ -25,7 +25,7 @@ fn models() -> Vec<PathBuf> {
 }
 
 fn every_layer_agrees_on(choice: DeviceChoice) {
-    let device = choice.init().unwrap_or_else(|error| panic!("{error}"));
+    let device = choice.init(Precision::F32).unwrap_or_else(|error| panic!("{error}"));
     let mut wrong = Vec::new();
     for folder in models() {
         let differences = parity(&folder, &folder.join("expected.safetensors"), &device)
@@ -56,7 +56,7 @@ fn every_layer_agrees_on_ndarray() {
 #[test]
 fn every_layer_agrees_on_wgpu() {
     // `.ci/run` installs a software adapter and sets JANUS_REQUIRE_ALL.
-    if let Err(error) = DeviceChoice::Wgpu.init() {
+    if let Err(error) = DeviceChoice::Wgpu.init(Precision::F32) {
         assert!(std::env::var_os("JANUS_REQUIRE_ALL").is_none(), "{error}");
         eprintln!("SKIPPED, NOTHING WAS COMPARED ON WGPU: {error}");
         return;
@@ -67,13 +67,13 @@ fn every_layer_agrees_on_wgpu() {
 #[cfg(not(feature = "wgpu"))]
 #[test]
 fn a_backend_that_was_not_built_is_a_clear_error() {
-    let error = DeviceChoice::Wgpu.init().expect_err("not built").to_string();
+    let error = DeviceChoice::Wgpu.init(Precision::F32).expect_err("not built").to_string();
     assert!(error.contains("--features wgpu") && error.contains("--device flex"), "{error}");
 }
 
 #[test]
 fn a_mixture_of_experts_is_refused_by_name() {
-    let device = DeviceChoice::Flex.init().expect("always there");
+    let device = DeviceChoice::Flex.init(Precision::F32).expect("always there");
     let error = LanguageModel::load(&golden().join("mixtral"), &device).expect_err("refused");
     assert!(matches!(&error, Error::InFile { path, .. } if path.ends_with("mixtral")), "{error:?}");
     let source = std::error::Error::source(&error).expect("the reason").to_string();

@@ -92,7 +92,7 @@ impl DatasetArgs {
             let tested: Vec<&&Sample> = stretch.iter().filter(|sample| sample.origin.argument.is_some()).collect();
             let tests = tested.iter().map(|sample| {
                 let argument = sample.origin.argument.as_deref().unwrap_or_default();
-                PayloadTest { pair: &sample.pair, argument }
+                PayloadTest { pair: &sample.pair, argument, expected: sample.is_vulnerable }
             });
             let outcomes = browser.payloads(&tests.collect::<Vec<_>>())?;
             for (sample, outcome) in tested.into_iter().zip(outcomes) {

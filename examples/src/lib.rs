@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use janus_core::{DeviceChoice, Janus, JanusConfig};
+use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use evaluation::{General, GeneralArgs, sets};
@@ -56,6 +56,9 @@ pub struct DeviceArgs {
     /// The same as --device flex
     #[arg(long, conflicts_with = "device")]
     pub cpu: bool,
+    /// How exactly products are computed: f32, bf16, or auto (bf16 where the processor has instructions for it)
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
     /// Threads of the CPU backends [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -72,6 +75,17 @@ impl DeviceArgs {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
         }
         Ok(self.device)
+    }
+}
+
+impl DeviceArgs {
+    /// Opens the chosen device; `auto` is what is meant by that.
+    ///
+    /// # Errors
+    /// When the device or the precision is not there.
+    pub fn init(&self, auto: Precision) -> anyhow::Result<Compute> {
+        let precision = if self.precision == Precision::Auto { auto } else { self.precision };
+        Ok(self.choice()?.init(precision)?)
     }
 }
 
@@ -93,7 +107,7 @@ impl ModelArgs {
         let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
         let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
         tracing::info!(path = %path.display(), %device, "loading the base model");
-        Ok(Janus::load(path, &JanusConfig { device })?)
+        Ok(Janus::load(path, &JanusConfig { device, precision: self.device.precision })?)
     }
 }
 

@@ -1,12 +1,12 @@
 //! GGUF files made of the golden models: the same numbers come out.
 
-use janus_core::{DeviceChoice, LanguageModel, parity};
+use janus_core::{DeviceChoice, LanguageModel, Precision, parity};
 
 use crate::{convert::convert, golden};
 
 #[test]
 fn converted_goldens_give_the_numbers_of_the_originals() {
-    let device = DeviceChoice::Flex.init().expect("always there");
+    let device = DeviceChoice::Flex.init(Precision::F32).expect("always there");
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, architecture) in [
         ("llama", "llama"),
@@ -41,7 +41,7 @@ fn an_unknown_split_of_text_is_refused_by_name() {
     let at = bytes.windows(6).position(|window| window == b"smollm").expect("there");
     let changed = [&bytes[..at], b"smalla", &bytes[at + 6..]].concat();
     std::fs::write(&path, changed).expect("written");
-    let device = DeviceChoice::Flex.init().expect("always there");
+    let device = DeviceChoice::Flex.init(Precision::F32).expect("always there");
     let error = LanguageModel::load(&path, &device).expect_err("refused").to_string();
     assert!(error.ends_with("tokenizer: `tokenizer.ggml.pre` \"smalla\" is not known"), "{error}");
     assert!(error.contains("model.gguf"), "{error}");

@@ -9,6 +9,7 @@ mod metrics;
 mod results;
 mod split;
 mod tidy;
+mod training;
 
 use std::path::{Path, PathBuf};
 

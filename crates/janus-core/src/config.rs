@@ -66,6 +66,16 @@ pub enum AttentionSpan {
     Sliding(usize),
 }
 
+impl AttentionSpan {
+    /// How many tokens a query sees, itself counted.
+    pub(crate) fn window(self) -> usize {
+        match self {
+            Self::Full => usize::MAX,
+            Self::Sliding(window) => window,
+        }
+    }
+}
+
 /// How rotary frequencies are stretched beyond the length a model was trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {

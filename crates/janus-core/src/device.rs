@@ -1,4 +1,4 @@
-//! Which backend computes, chosen once at run time. No other module knows that there are several.
+//! Which backend computes, and how exactly, chosen once at run time. No other module knows that there are several.
 
 use std::{fmt, str::FromStr};
 
@@ -35,19 +35,116 @@ impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
-    /// When this build lacks the backend, or the machine has no adapter for it.
-    pub fn init(self) -> Result<Device> {
-        match self {
-            Self::Flex => Ok(Device::flex()),
-            Self::Ndarray => ndarray(),
-            Self::Wgpu => wgpu(),
+    /// When this build lacks the backend, the machine has no adapter for it, or it has no such precision.
+    pub fn init(self, precision: Precision) -> Result<Compute> {
+        let device = match self {
+            Self::Flex => Device::flex(),
+            Self::Ndarray => ndarray()?,
+            Self::Wgpu => wgpu()?,
+        };
+        #[cfg(feature = "kernels")]
+        if self == Self::Flex {
+            let kernels = match precision {
+                Precision::F32 => janus_kernels::Precision::F32,
+                Precision::Bf16 => janus_kernels::Precision::Bf16,
+                Precision::Auto if janus_kernels::Isa::best().has_bf16() => janus_kernels::Precision::Bf16,
+                Precision::Auto => janus_kernels::Precision::F32,
+            };
+            return Ok(Compute { device, kernels: Some(kernels) });
         }
+        if precision == Precision::Bf16 {
+            let reason = "it computes in float32 only; bfloat16 needs `--device flex` and the feature `kernels`";
+            return Err(Error::Device { device: self.name().to_owned(), reason: reason.to_owned() });
+        }
+        Ok(Compute {
+            device,
+            #[cfg(feature = "kernels")]
+            kernels: None,
+        })
     }
 
     #[cfg(not(all(feature = "ndarray", feature = "wgpu")))]
     fn not_built(self) -> Error {
         let reason = format!("this build lacks it; build with `--features {}`, or use `--device flex`", self.name());
         Error::Device { device: self.name().to_owned(), reason }
+    }
+}
+
+/// How exactly products are computed. Sums are float32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// bfloat16 where the processor has an instruction for it, float32 elsewhere.
+    #[default]
+    Auto,
+    /// float32.
+    F32,
+    /// bfloat16 weights and inputs of products.
+    Bf16,
+}
+
+impl Precision {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::F32, Self::Bf16];
+
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::ALL, Self::name)
+    }
+}
+
+/// Where and how a model computes.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    device: Device,
+    #[cfg(feature = "kernels")]
+    kernels: Option<janus_kernels::Precision>,
+}
+
+impl Compute {
+    /// The device that tensors live on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What products are computed in: [`Precision::F32`] or [`Precision::Bf16`].
+    pub fn precision(&self) -> Precision {
+        #[cfg(feature = "kernels")]
+        if self.kernels == Some(janus_kernels::Precision::Bf16) {
+            return Precision::Bf16;
+        }
+        Precision::F32
+    }
+
+    /// Whether our kernels compute.
+    pub(crate) fn is_fused(&self) -> bool {
+        #[cfg(feature = "kernels")]
+        return self.kernels.is_some();
+        #[cfg(not(feature = "kernels"))]
+        false
+    }
+
+    /// What our kernels compute in; `None` where burn's primitives compute.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn kernels(&self) -> Option<janus_kernels::Precision> {
+        self.kernels
     }
 }
 

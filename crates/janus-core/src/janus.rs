@@ -2,14 +2,13 @@
 
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
-use burn::tensor::Device;
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
 use janus_http::{Claim, HttpPair};
 
 use crate::{
     Error, Result,
     chat::ChatTemplate,
-    device::DeviceChoice,
+    device::{Compute, DeviceChoice, Precision},
     digest::{self, digest_of_model},
     evidence, formats,
     generate::{GenerateConfig, Generated, Sampling, Session},
@@ -23,6 +22,8 @@ use crate::{
 pub struct JanusConfig {
     /// Where it computes.
     pub device: DeviceChoice,
+    /// How exactly.
+    pub precision: Precision,
 }
 
 /// How findings are assessed.
@@ -107,11 +108,11 @@ impl Janus {
     /// tokenizer.
     pub fn load(base: impl AsRef<Path>, config: &JanusConfig) -> Result<Self> {
         let base = base.as_ref();
-        let device = config.device.init()?;
-        Self::load_on(base, &device).map_err(|error| error.in_file(base))
+        let compute = config.device.init(config.precision)?;
+        Self::load_on(base, &compute).map_err(|error| error.in_file(base))
     }
 
-    fn load_on(base: &Path, device: &Device) -> Result<Self> {
+    fn load_on(base: &Path, compute: &Compute) -> Result<Self> {
         let mut checkpoint = formats::open(base)?;
         let json = checkpoint
             .tokenizer
@@ -127,7 +128,7 @@ impl Janus {
         Ok(Self {
             behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"), vocab_size)?,
             alone: VerdictTokens::new(&tokenizer, VERDICT, vocab_size)?,
-            model: LanguageModel::from_checkpoint(&mut checkpoint, device)?,
+            model: LanguageModel::from_checkpoint(&mut checkpoint, compute)?,
             digest: digest_of_model(base)?,
             tokenizer,
             chat,
@@ -138,6 +139,11 @@ impl Janus {
     /// The base model's digest, `sha256:...`.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What its products are computed in.
+    pub fn precision(&self) -> Precision {
+        self.model.decoder.compute().precision()
     }
 
     /// The model's tokenizer.
@@ -156,10 +162,11 @@ impl Janus {
     }
 
     /// What every record that is made with a configuration has in common, as JSON pointers and values.
-    pub fn record_settings(&self, config: &AssessConfig) -> [(&'static str, serde_json::Value); 3] {
+    pub fn record_settings(&self, config: &AssessConfig) -> [(&'static str, serde_json::Value); 4] {
         [
             ("/variant", config.variant.name().into()),
             ("/audit/base", self.digest.clone().into()),
+            ("/audit/precision", self.precision().name().into()),
             ("/audit/seed", config.seed.into()),
         ]
     }
@@ -305,7 +312,7 @@ impl Janus {
             base: self.digest.clone(),
             bundle: None,
             prompt: prepared.digest.to_string(),
-            precision: "f32".to_owned(),
+            precision: self.precision().name().to_owned(),
             seed: config.seed,
         };
         Ok(Assessment { verdict, audit })

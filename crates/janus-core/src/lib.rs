@@ -41,7 +41,9 @@ mod generate;
 mod head;
 mod janus;
 mod linear;
+mod lora;
 mod model;
+mod ops;
 mod parity;
 mod prompt;
 mod tokenizer;
@@ -51,8 +53,8 @@ pub use chat::{ChatTemplate, Message, Role};
 pub use config::{
     Activation, AttentionSpan, LayerConfig, MlpKind, ModelConfig, Norm, NormPlacement, QkNorm, RopeConfig, RopeScaling,
 };
-pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch};
-pub use device::DeviceChoice;
+pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch, TrainingPass};
+pub use device::{Compute, DeviceChoice, Precision};
 pub use digest::digest_of_model;
 pub use error::{Error, Result};
 pub use formats::write_tiny_model;
@@ -61,6 +63,7 @@ pub use head::LmHead;
 pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};
 pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};
+pub use lora::{Adapter, LoraConfig};
 pub use model::LanguageModel;
 pub use parity::{Difference, parity};
 pub use prompt::{Analysis, Prompt, prompt, written_verdict};

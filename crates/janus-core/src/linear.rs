@@ -1,14 +1,22 @@
 //! A frozen linear projection.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
 
-use crate::{Result, formats::WeightSource};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::{
+    Result,
+    device::Compute,
+    formats::WeightSource,
+    lora::{Dropout, Half},
+    ops::FrozenWeight,
+};
 
 /// `y = x W^T + b` with a weight that never changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    weight: Tensor<2>,
-    bias: Option<Tensor<2>>,
+    weight: FrozenWeight,
+    bias: Option<Arc<Vec<f32>>>,
 }
 
 impl Linear {
@@ -21,18 +29,15 @@ impl Linear {
         shape: [usize; 2],
         bias: bool,
         source: &mut dyn WeightSource,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         let weight = source.take(&format!("{name}.weight"), &shape)?;
         let bias = if bias { Some(source.take(&format!("{name}.bias"), &shape[..1])?) } else { None };
-        Ok(Self {
-            weight: Tensor::from_data(TensorData::new(weight, shape), device),
-            bias: bias.map(|bias| Tensor::from_data(TensorData::new(bias, [1, shape[0]]), device)),
-        })
+        Ok(Self { weight: FrozenWeight::new(weight, shape, compute), bias: bias.map(Arc::new) })
     }
 
     /// A projection that shares its weight with an embedding.
-    pub(crate) fn tied(weight: Tensor<2>) -> Self {
+    pub(crate) fn tied(weight: FrozenWeight) -> Self {
         Self { weight, bias: None }
     }
 
@@ -40,10 +45,45 @@ impl Linear {
     /// - input: `[rows, d_input]`
     /// - output: `[rows, d_output]`
     pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let output = input.matmul(self.weight.clone().transpose());
+        let device = input.device();
+        let output = self.weight.project(input);
         match &self.bias {
-            Some(bias) => output + bias.clone(),
+            Some(bias) => output + Tensor::from_data(TensorData::new(bias.as_ref().clone(), [1, bias.len()]), &device),
             None => output,
+        }
+    }
+
+    /// The same, with what an adapter adds to the projection `part` of its half block.
+    pub(crate) fn forward_adapted(
+        &self,
+        input: Tensor<2>,
+        adapter: Option<&Half>,
+        part: usize,
+        dropout: Option<Dropout>,
+    ) -> Tensor<2> {
+        let output = self.forward(input.clone());
+        match adapter.and_then(|half| half.added(part, input, dropout)) {
+            Some(added) => output + added,
+            None => output,
+        }
+    }
+
+    /// Its packed form, where our kernels compute.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn packed(&self) -> Option<crate::ops::PackedLinear> {
+        match &self.weight {
+            FrozenWeight::Packed(weight) => {
+                Some(crate::ops::PackedLinear { weight: weight.clone(), bias: self.bias.clone() })
+            }
+            FrozenWeight::Dense(_) => None,
+        }
+    }
+
+    #[cfg(feature = "kernels")]
+    pub(crate) fn packed_weight(&self) -> Option<&Arc<janus_kernels::Panels>> {
+        match &self.weight {
+            FrozenWeight::Packed(weight) => Some(weight),
+            FrozenWeight::Dense(_) => None,
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::{
     Error, Result,
-    decoder::Decoder,
+    decoder::{Decoder, HiddenStates},
+    device::Compute,
     formats::{self, Checkpoint},
     head::LmHead,
 };
@@ -26,36 +27,41 @@ impl LanguageModel {
     /// # Errors
     /// When a file is missing or damaged, a tensor is missing, surplus or of another shape, or the architecture cannot
     /// be computed right.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+    pub fn load(path: &Path, compute: &Compute) -> Result<Self> {
         formats::open(path)
-            .and_then(|mut checkpoint| Self::from_checkpoint(&mut checkpoint, device))
+            .and_then(|mut checkpoint| Self::from_checkpoint(&mut checkpoint, compute))
             .map_err(|error| error.in_file(path))
     }
 
-    pub(crate) fn from_checkpoint(checkpoint: &mut Checkpoint, device: &Device) -> Result<Self> {
+    pub(crate) fn from_checkpoint(checkpoint: &mut Checkpoint, compute: &Compute) -> Result<Self> {
         let source = checkpoint.source.as_mut();
-        let decoder = Decoder::load(checkpoint.config.clone(), source, device)?;
+        let decoder = Decoder::load(checkpoint.config.clone(), source, compute)?;
         let lm_head = LmHead::load(&checkpoint.config, &decoder, source)?;
         source.finish()?;
         Ok(Self { decoder, lm_head })
     }
 
-    /// Logits behind one position of each row.
-    ///
-    /// # Shapes
-    /// - states: `[batch_size, seq_len, hidden_size]`
-    /// - output: `batch_size` rows of `vocab_size` logits
-    pub(crate) fn logits_at(&self, states: Tensor<3>, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let hidden_size = states.dims()[2];
-        let rows = positions
-            .iter()
-            .enumerate()
-            .map(|(row, position)| states.clone().slice(s![row..row + 1, *position..position + 1, ..]))
-            .map(|state| state.reshape([1, hidden_size]))
-            .collect();
-        let logits = read_back(self.lm_head.forward(Tensor::cat(rows, 0)))?;
+    /// Logits behind one position of each row: `vocab_size` numbers a row.
+    pub(crate) fn logits_at(&self, states: &HiddenStates, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let indices = positions.iter().enumerate().map(|(row, position)| states.index(row, *position));
+        let logits = read_back(self.lm_head.forward(select(states.last.clone(), indices)))?;
         Ok(logits.chunks_exact(logits.len() / positions.len()).map(<[f32]>::to_vec).collect())
     }
+
+    /// Log-probabilities of tokens: for each index of a token among all of a batch, that of the given token behind it.
+    ///
+    /// # Panics
+    /// When an index or a token does not exist.
+    pub fn token_logprobs(&self, states: &HiddenStates, indices: &[usize], targets: &[u32]) -> Tensor<1> {
+        self.lm_head.token_logprobs(select(states.last.clone(), indices.iter().copied()), targets)
+    }
+}
+
+fn select(states: Tensor<2>, indices: impl Iterator<Item = usize>) -> Tensor<2> {
+    let indices: Vec<i32> = indices.map(|index| index as i32).collect();
+    let shape = [indices.len()];
+    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, shape), &states.device());
+    states.select(0, indices)
 }
 
 /// A tensor's values on the host, in row-major order.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use crate::{
     Error, Result,
     decoder::TokenBatch,
+    device::Compute,
     formats::SafetensorsFile,
     model::{LanguageModel, read_back},
     tokenizer::TokenIds,
@@ -28,8 +29,8 @@ pub struct Difference {
 ///
 /// # Errors
 /// When a file cannot be read, the architecture is refused, or the shapes do not agree.
-pub fn parity(model: &Path, expected: &Path, device: &Device) -> Result<Vec<Difference>> {
-    let model = LanguageModel::load(model, device)?;
+pub fn parity(model: &Path, expected: &Path, compute: &Compute) -> Result<Vec<Difference>> {
+    let model = LanguageModel::load(model, compute)?;
     let mut file = SafetensorsFile::open(expected)?;
     let (ids, shape) = file.read_i32("input_ids")?;
     let bad = |reason: String| Error::BadFile { path: expected.to_owned(), reason };
@@ -40,12 +41,17 @@ pub fn parity(model: &Path, expected: &Path, device: &Device) -> Result<Vec<Diff
     let rows: Vec<_> =
         ids.chunks_exact(seq_len).map(|row| TokenIds(row.iter().map(|id| *id as u32).collect())).collect();
     let states = model.decoder.forward(&TokenBatch::new(&rows), true)?;
-    let [_, _, hidden_size] = states.last.dims();
-    let logits = model.lm_head.forward(states.last.clone().reshape([batch_size * seq_len, hidden_size]));
+    let hidden_size = states.last.dims()[1];
+    let logits = model.lm_head.forward(states.last.clone());
+    let rows = |states: Tensor<2>| states.reshape([batch_size, seq_len, hidden_size]);
     let n_layers = states.inner.len();
-    let mut ours: Vec<(String, Tensor<3>)> =
-        states.inner.into_iter().enumerate().map(|(layer, state)| (format!("hidden_states.{layer}"), state)).collect();
-    ours.push((format!("hidden_states.{n_layers}"), states.last));
+    let mut ours: Vec<(String, Tensor<3>)> = states
+        .inner
+        .into_iter()
+        .enumerate()
+        .map(|(layer, state)| (format!("hidden_states.{layer}"), rows(state)))
+        .collect();
+    ours.push((format!("hidden_states.{n_layers}"), rows(states.last)));
     let vocab_size = logits.dims()[1];
     ours.push(("logits".to_owned(), logits.reshape([batch_size, seq_len, vocab_size])));
     let known = |name: &str| name == "input_ids" || ours.iter().any(|(own, _)| own == name);

@@ -24,7 +24,10 @@ fn main() {
     let isa = Isa::best();
     let peaks = peak::measure();
     println!("instruction set {isa}, {} threads", rayon::current_num_threads());
-    println!("peak: float32 {:.0} GFLOP/s, bfloat16 {:.0} GFLOP/s, memory read {:.1} GB/s", peaks.f32, peaks.bf16, peaks.read);
+    println!(
+        "peak: float32 {:.0} GFLOP/s, bfloat16 {:.0} GFLOP/s, memory read {:.1} GB/s",
+        peaks.f32, peaks.bf16, peaks.read
+    );
     let values = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect() };
     for (precision, peak) in [(Precision::F32, peaks.f32), (Precision::Bf16, peaks.bf16)] {
         for [m, k, n] in [[512, 576, 1536], [512, 1536, 576], [512, 576, 576], [512, 576, 49152], [1024, 576, 48]] {
@@ -39,7 +42,12 @@ fn main() {
             let seconds = best(|| gemm_transposed(isa, black_box(&back), &weight, &mut dx, Store::Set));
             report(&format!("gemm_transposed {precision:?} {m}x{n}x{k}"), work, seconds, peak);
             let seconds = best(|| drop(black_box(Rows::pack(isa, precision, &x, k))));
-            println!("{:<44} {:8.3} ms  {:6.2} G numbers/s", format!("pack {precision:?} {m}x{k}"), seconds * 1e3, (m * k) as f64 / seconds / 1e9);
+            println!(
+                "{:<44} {:8.3} ms  {:6.2} G numbers/s",
+                format!("pack {precision:?} {m}x{k}"),
+                seconds * 1e3,
+                (m * k) as f64 / seconds / 1e9
+            );
         }
     }
 }

@@ -77,9 +77,8 @@ pub fn attention(
             let lane = tile * NR + lane;
             (lane < lanes).then(|| (kv_head * config.group + lane / n_queries, lane % n_queries))
         };
-        let query = |lane: usize| {
-            place(lane).map(|(head, query)| &queries[query * stride + head * head_dim..][..head_dim])
-        };
+        let query =
+            |lane: usize| place(lane).map(|(head, query)| &queries[query * stride + head * head_dim..][..head_dim]);
         work.queries(query, |lane| place(lane).map(|(_, query)| first + query));
         work.run();
         for lane in 0..NR {
@@ -132,11 +131,7 @@ impl<'a> TileWork<'a> {
         }
     }
 
-    fn queries<'q>(
-        &mut self,
-        query: impl Fn(usize) -> Option<&'q [f32]>,
-        position: impl Fn(usize) -> Option<usize>,
-    ) {
+    fn queries<'q>(&mut self, query: impl Fn(usize) -> Option<&'q [f32]>, position: impl Fn(usize) -> Option<usize>) {
         pack_lanes(self.isa, self.kv, self.config.scale, query, &mut self.packed);
         let fallback = position(0).unwrap_or(0);
         for (lane, place) in self.positions.iter_mut().enumerate() {
@@ -231,9 +226,9 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new(positions: &[u32; NR], window: usize) -> Self {
-        let (low, high) = positions.iter().fold((usize::MAX, 0), |(low, high), position| {
-            (low.min(*position as usize), high.max(*position as usize))
-        });
+        let (low, high) = positions
+            .iter()
+            .fold((usize::MAX, 0), |(low, high), position| (low.min(*position as usize), high.max(*position as usize)));
         let by_all = (high + 1).saturating_sub(window)..low + 1;
         Self { first: (low + 1).saturating_sub(window), last: high, by_all }
     }

@@ -115,13 +115,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// One tile of queries against all keys that it sees.
-    fn tile(
-        &self,
-        begin: usize,
-        d_keys: &mut [f32],
-        d_values: &mut [f32],
-        mut store: impl FnMut(usize, &[f32]),
-    ) {
+    fn tile(&self, begin: usize, d_keys: &mut [f32], d_values: &mut [f32], mut store: impl FnMut(usize, &[f32])) {
         let Self { isa, config, inputs, forward, swapped, head, padded, .. } = *self;
         let (precision, head_dim, n_tokens) = (forward.precision, forward.head_dim, inputs.n_tokens);
         let width = forward.n_heads * config.group * head_dim;
@@ -184,8 +178,7 @@ impl Work<'_> {
                 }
             }
             let n_columns = n_keys.div_ceil(NR);
-            for (block, left, sums) in
-                [(&*scores, &turned[1], &mut *d_values), (&*d_weights, &turned[0], &mut *d_keys)]
+            for (block, left, sums) in [(&*scores, &turned[1], &mut *d_values), (&*d_weights, &turned[0], &mut *d_keys)]
             {
                 scratch.turn(isa, block);
                 for panel in 0..head_dim.div_ceil(MR) {
@@ -265,7 +258,8 @@ impl Scratch {
         }
         self.flat[n_keys * self.depth..n_keys.next_multiple_of(NR) * self.depth].fill(0);
         let panel = self.depth * NR;
-        for (from, to) in self.flat.chunks_exact(panel).zip(self.across.chunks_exact_mut(panel)).take(n_keys.div_ceil(NR))
+        for (from, to) in
+            self.flat.chunks_exact(panel).zip(self.across.chunks_exact_mut(panel)).take(n_keys.div_ceil(NR))
         {
             transpose(isa, from, self.depth, [NR, self.depth], to, NR);
         }

@@ -56,7 +56,8 @@ pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32]
             for column in columns.clone() {
                 let b = &weight.words[(column * depth + words.start) * NR..][..words.len() * NR];
                 let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
-                let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(weight.n - column * NR) };
+                let place =
+                    Place { out: &out, stride, column: offset + column * NR, n: NR.min(weight.n - column * NR) };
                 block.run(tiles, &place, store == Store::Add || step > 0);
             }
         }

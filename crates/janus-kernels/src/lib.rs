@@ -49,16 +49,17 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{AttentionConfig, Attended, attention};
+pub use attention::{Attended, AttentionConfig, attention};
 pub use attention_backward::{AttentionGradients, AttentionInputs, attention_backward};
 pub use cross_entropy::{LogitsConfig, TokenLogprobs, token_logprobs};
 pub use gemm::{Store, gemm, gemm_transposed};
 pub use glu::{Nonlinearity, glu, glu_backward};
+pub use isa::Isa;
 pub use kept::Kept;
 pub use kv::KeyValues;
 pub use norm::{NormKind, norm, norm_backward};
-pub use rope::{rope, rope_backward};
-pub use isa::Isa;
 pub use pack::{Panels, Rows};
+pub use parallel::each_row;
+pub use rope::{rope, rope_backward};
 pub use tile::{MR, NR};
 pub use word::Precision;

@@ -52,3 +52,17 @@ pub(crate) fn each(count: usize, operations: usize, task: impl Fn(usize) + Sync 
         (0..count).into_par_iter().with_min_len(least).for_each(&task);
     }
 }
+
+/// Calls `work(index, row)` for each row of `width` numbers, in parallel; `operations` says how much one row has to do.
+///
+/// # Panics
+/// When `values` is no whole number of rows.
+pub fn each_row(values: &mut [f32], width: usize, operations: usize, work: impl Fn(usize, &mut [f32]) + Sync + Send) {
+    assert_eq!(values.len() % width, 0, "whole rows of {width}");
+    let n_rows = values.len() / width;
+    let shared = Shared::new(values);
+    each(n_rows, operations, |row| {
+        // SAFETY: each task has its own row.
+        work(row, unsafe { shared.part(row * width, width) });
+    });
+}

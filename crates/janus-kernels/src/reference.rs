@@ -49,7 +49,9 @@ pub(crate) fn attention(
     let n_heads = kv_heads * config.group;
     let (mut output, mut sums) = (vec![0.0; n_queries * n_heads * head_dim], vec![0.0; n_heads * n_queries]);
     for head in 0..n_heads {
-        let of = |rows: &'_ [f64], heads: usize, head: usize, row: usize, d: usize| rows[(row * heads + head) * head_dim + d];
+        let of = |rows: &'_ [f64], heads: usize, head: usize, row: usize, d: usize| {
+            rows[(row * heads + head) * head_dim + d]
+        };
         for query in 0..n_queries {
             let position = n_keys - n_queries + query;
             let seen = (position + 1).saturating_sub(config.window)..position + 1;

@@ -65,7 +65,9 @@ fn this_machine_has_more_than_plain_rust_and_one_can_be_asked_for() {
 fn products_agree_with_the_reference() {
     each(|isa, precision| {
         let mut dice = dice(1);
-        for [m, k, n] in [[1, 1, 1], [1, 576, 33], [14, 64, 32], [15, 7, 31], [29, 130, 65], [3, 2100, 40], [45, 33, 576]] {
+        for [m, k, n] in
+            [[1, 1, 1], [1, 576, 33], [14, 64, 32], [15, 7, 31], [29, 130, 65], [3, 2100, 40], [45, 33, 576]]
+        {
             let what = format!("{isa} {precision:?} {m}x{k}x{n}");
             // One number further on, so that no vector of the slices is aligned.
             let (x, w) = (draw(&mut dice, 1 + m * k), draw(&mut dice, 1 + n * k));
@@ -282,7 +284,13 @@ fn attention_agrees_with_the_reference_and_so_do_its_gradients() {
             cache.truncate(0);
             for (begin, end) in [(0, first), (first, n_tokens)] {
                 let new = &rows[begin * stride..];
-                cache.append(isa, end - begin, &new[q_width.min(new.len())..], &new[(q_width + kv_width).min(new.len())..], stride);
+                cache.append(
+                    isa,
+                    end - begin,
+                    &new[q_width.min(new.len())..],
+                    &new[(q_width + kv_width).min(new.len())..],
+                    stride,
+                );
                 let part = attention(isa, &config, new, end - begin, stride, &cache);
                 assert_eq!(part.output, attended.output[begin * q_width..end * q_width], "{what}: cached");
             }

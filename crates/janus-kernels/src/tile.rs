@@ -168,7 +168,8 @@ mod x86 {
         for d in 0..depth {
             // SAFETY: the caller's promise on `a` and `b`; the types are bit patterns of one size.
             unsafe {
-                let b = [0, 16].map(|half| -> __m512bh { std::mem::transmute(_mm512_loadu_si512(b.add(d * NR + half).cast())) });
+                let b = [0, 16]
+                    .map(|half| -> __m512bh { std::mem::transmute(_mm512_loadu_si512(b.add(d * NR + half).cast())) });
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let a: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(d * MR + r) as i32));
                     sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);

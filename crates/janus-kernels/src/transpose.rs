@@ -27,7 +27,8 @@ pub(crate) fn transpose(
                 for c in (0..whole).step_by(16) {
                     // SAFETY: the instruction set is there, and the block lies inside both slices, see above.
                     unsafe {
-                        let (from, to) = (from.as_ptr().add(r * from_stride + c), to.as_mut_ptr().add(c * to_stride + r));
+                        let (from, to) =
+                            (from.as_ptr().add(r * from_stride + c), to.as_mut_ptr().add(c * to_stride + r));
                         x86::block(from, from_stride, (rows - r).min(16), to, to_stride);
                     }
                 }

@@ -256,7 +256,7 @@ impl Generator {
             .flat_map(|at| {
                 let proposal = &candidates[*at].2.proposal;
                 let argument = proposal.argument.as_deref().unwrap_or_default();
-                [0, 1].map(|side| PayloadTest { pair: &proposal.sides[side].pair, argument })
+                [0, 1].map(|side| PayloadTest { pair: &proposal.sides[side].pair, argument, expected: side == 0 })
             })
             .collect();
         let outcomes = browser.payloads(&tests)?;

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, activation::softmax, s};
+use burn::tensor::{Tensor, activation::softmax, s};
 
 use super::{kv_cache::KvCache, mask::Tile, norm::NormLayer, rope::Rotation};
 use crate::{
     Result,
     config::{ModelConfig, QkNorm},
+    device::Compute,
     formats::WeightSource,
     linear::Linear,
+    lora::{Dropout, Half},
 };
 
 /// The attention of one block.
@@ -41,12 +43,13 @@ impl Attention {
         config: &ModelConfig,
         name: &str,
         source: &mut dyn WeightSource,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         let q_width = config.num_attention_heads * config.head_dim;
         let kv_width = config.num_key_value_heads * config.head_dim;
         let hidden_size = config.hidden_size;
-        let mut linear = |part: &str, shape, bias| Linear::load(&format!("{name}.{part}"), shape, bias, source, device);
+        let mut linear =
+            |part: &str, shape, bias| Linear::load(&format!("{name}.{part}"), shape, bias, source, compute);
         let q_proj = linear("q_proj", [q_width, hidden_size], config.qkv_bias)?;
         let k_proj = linear("k_proj", [kv_width, hidden_size], config.qkv_bias)?;
         let v_proj = linear("v_proj", [kv_width, hidden_size], config.qkv_bias)?;
@@ -57,7 +60,7 @@ impl Attention {
                 QkNorm::PerHead => config.head_dim,
                 QkNorm::FullWidth => full_width,
             };
-            NormLayer::load(config, &format!("{name}.{part}"), width, source, device).map(Some)
+            NormLayer::load(config, &format!("{name}.{part}"), width, source, compute).map(Some)
         };
         let (q_norm, k_norm) = (norm("q_norm", q_width)?, norm("k_norm", kv_width)?);
         Ok(Self {
@@ -76,40 +79,43 @@ impl Attention {
         })
     }
 
+    /// `batch_size` sequences of `seq_len` tokens each.
+    ///
     /// # Shapes
-    /// - input and output: `[batch_size, seq_len, hidden_size]`
+    /// - input and output: `[batch_size * seq_len, hidden_size]`
+    #[allow(clippy::too_many_arguments, reason = "one pass has these parts")]
     pub(crate) fn forward(
         &self,
-        input: Tensor<3>,
+        rows: Tensor<2>,
+        [batch_size, seq_len]: [usize; 2],
         rotation: Option<&Rotation>,
         tiles: &[Tile],
         layer: usize,
         mut slot: Option<&mut CacheSlot<'_>>,
-    ) -> Tensor<3> {
-        let [batch_size, seq_len, hidden_size] = input.dims();
+        adapter: Option<&Half>,
+        dropout: Option<Dropout>,
+    ) -> Tensor<2> {
         let (kv_heads, head_dim) = (self.num_key_value_heads, self.head_dim);
         let group = self.num_attention_heads / kv_heads;
-        let rows = input.reshape([batch_size * seq_len, hidden_size]);
+        let [first, last] = [0, 1].map(|place| dropout.map(|dropout| dropout.of(place)));
         let heads = |projected: Tensor<2>, n_heads: usize, norm: &Option<NormLayer>| {
-            let mut projected = projected.reshape([batch_size, seq_len, n_heads * head_dim]);
-            if let Some(norm) = norm {
-                projected = match self.qk_norm {
-                    QkNorm::PerHead => norm
-                        .forward(projected.reshape([batch_size * seq_len, n_heads, head_dim]))
-                        .reshape([batch_size, seq_len, n_heads * head_dim]),
+            let normed = match norm {
+                None => projected,
+                Some(norm) => match self.qk_norm {
+                    QkNorm::PerHead => norm.forward(projected.reshape([batch_size * seq_len * n_heads, head_dim])),
                     QkNorm::FullWidth | QkNorm::None => norm.forward(projected),
-                };
-            }
-            projected.reshape([batch_size, seq_len, n_heads, head_dim])
+                },
+            };
+            normed.reshape([batch_size, seq_len, n_heads, head_dim])
         };
         let rotate = |heads: Tensor<4>| match rotation {
             Some(rotation) => rotation.forward(heads),
             None => heads,
         };
-        let query =
-            rotate(heads(self.q_proj.forward(rows.clone()), self.num_attention_heads, &self.q_norm)) * self.scale;
-        let key = rotate(heads(self.k_proj.forward(rows.clone()), kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
-        let value = heads(self.v_proj.forward(rows), kv_heads, &None).permute([0, 2, 1, 3]);
+        let project = |linear: &Linear, part: usize| linear.forward_adapted(rows.clone(), adapter, part, first);
+        let query = rotate(heads(project(&self.q_proj, 0), self.num_attention_heads, &self.q_norm)) * self.scale;
+        let key = rotate(heads(project(&self.k_proj, 1), kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
+        let value = heads(project(&self.v_proj, 2), kv_heads, &None).permute([0, 2, 1, 3]);
         // Query heads that share a key head are taken together, so keys are never repeated.
         let query = query.reshape([batch_size, seq_len, kv_heads, group, head_dim]).permute([0, 2, 3, 1, 4]);
 
@@ -117,7 +123,7 @@ impl Attention {
         if let Some(slot) = slot.as_deref_mut() {
             slot.cache.write(layer, slot.rows.clone(), slot.starts, new.clone());
         }
-        let read = |keys: Range<usize>| match slot.as_deref() {
+        let mut read = |keys: Range<usize>| match slot.as_deref_mut() {
             Some(slot) => slot.cache.read(layer, slot.rows.clone(), keys),
             None => new.each_ref().map(|tensor| tensor.clone().slice(s![.., .., keys.clone(), ..])),
         };
@@ -147,6 +153,38 @@ impl Attention {
         let attended = Tensor::cat(attended, 3)
             .permute([0, 3, 1, 2, 4])
             .reshape([batch_size * seq_len, self.num_attention_heads * head_dim]);
-        self.o_proj.forward(attended).reshape([batch_size, seq_len, hidden_size])
+        self.o_proj.forward_adapted(attended, adapter, 3, last)
+    }
+
+    /// What the fused form of this half reads; `None` where burn's primitives compute.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn weights(
+        &self,
+        before: &Option<NormLayer>,
+        after: &Option<NormLayer>,
+        residual_scale: f64,
+        window: usize,
+    ) -> Option<std::sync::Arc<crate::ops::AttentionWeights>> {
+        let q = self.q_proj.packed()?;
+        Some(std::sync::Arc::new(crate::ops::AttentionWeights {
+            precision: q.weight.precision(),
+            q,
+            k: self.k_proj.packed()?,
+            v: self.v_proj.packed()?,
+            o: self.o_proj.packed()?,
+            q_norm: self.q_norm.as_ref().map(NormLayer::weights),
+            k_norm: self.k_norm.as_ref().map(NormLayer::weights),
+            before: before.as_ref().map(NormLayer::weights),
+            after: after.as_ref().map(NormLayer::weights),
+            residual_scale: residual_scale as f32,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            config: janus_kernels::AttentionConfig {
+                group: self.num_attention_heads / self.num_key_value_heads,
+                scale: self.scale as f32,
+                softcap: self.softcap.map(|cap| cap as f32),
+                window,
+            },
+        }))
     }
 }

@@ -1,17 +1,15 @@
 //! One transformer block.
 
-use burn::tensor::{Device, Tensor};
+#[cfg(feature = "kernels")]
+use std::sync::Arc;
 
-use super::{
-    attention::{Attention, CacheSlot},
-    mask::Tile,
-    mlp::Mlp,
-    norm::NormLayer,
-    rope::Rotation,
-};
+use burn::tensor::Tensor;
+
+use super::{Pass, attention::Attention, mlp::Mlp, norm::NormLayer};
 use crate::{
     Result,
-    config::{ModelConfig, NormPlacement},
+    config::{LayerConfig, ModelConfig, NormPlacement},
+    device::Compute,
     formats::WeightSource,
 };
 
@@ -25,17 +23,23 @@ pub(crate) struct Block {
     before_mlp: Option<NormLayer>,
     after_mlp: Option<NormLayer>,
     residual_scale: f64,
+    layer: usize,
+    config: LayerConfig,
+    /// The same weights as our kernels read them.
+    #[cfg(feature = "kernels")]
+    fused: Option<(Arc<crate::ops::AttentionWeights>, Arc<crate::ops::MlpWeights>)>,
 }
 
 impl Block {
     pub(crate) fn load(
         config: &ModelConfig,
-        name: &str,
+        layer: usize,
         source: &mut dyn WeightSource,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        let self_attn = Attention::load(config, &format!("{name}.self_attn"), source, device)?;
-        let mlp = Mlp::load(config, &format!("{name}.mlp"), source, device)?;
+        let name = format!("model.layers.{layer}");
+        let self_attn = Attention::load(config, &format!("{name}.self_attn"), source, compute)?;
+        let mlp = Mlp::load(config, &format!("{name}.mlp"), source, compute)?;
         // The checkpoint's names in the order: before attention, after it, before the MLP, after it.
         let norms = match config.norm_placement {
             NormPlacement::Pre => [Some("input_layernorm"), None, Some("post_attention_layernorm"), None],
@@ -48,45 +52,84 @@ impl Block {
             NormPlacement::Post => [None, Some("post_attention_layernorm"), None, Some("post_feedforward_layernorm")],
         };
         let mut load = |norm: Option<&str>| {
-            norm.map(|norm| NormLayer::load(config, &format!("{name}.{norm}"), config.hidden_size, source, device))
+            norm.map(|norm| NormLayer::load(config, &format!("{name}.{norm}"), config.hidden_size, source, compute))
                 .transpose()
         };
+        let before_attention = load(norms[0])?;
+        let after_attention = load(norms[1])?;
+        let before_mlp = load(norms[2])?;
+        let after_mlp = load(norms[3])?;
+        let scale = config.residual_scale;
+        let layer_config = config.layers[layer];
         Ok(Self {
+            #[cfg(feature = "kernels")]
+            fused: self_attn
+                .weights(&before_attention, &after_attention, scale, layer_config.span.window())
+                .zip(mlp.weights(&before_mlp, &after_mlp, scale)),
             self_attn,
             mlp,
-            before_attention: load(norms[0])?,
-            after_attention: load(norms[1])?,
-            before_mlp: load(norms[2])?,
-            after_mlp: load(norms[3])?,
-            residual_scale: config.residual_scale,
+            before_attention,
+            after_attention,
+            before_mlp,
+            after_mlp,
+            residual_scale: scale,
+            layer,
+            config: layer_config,
         })
     }
 
     /// # Shapes
-    /// - input and output: `[batch_size, seq_len, hidden_size]`
-    pub(crate) fn forward(
-        &self,
-        input: Tensor<3>,
-        rotation: Option<&Rotation>,
-        tiles: &[Tile],
-        layer: usize,
-        slot: Option<&mut CacheSlot<'_>>,
-    ) -> Tensor<3> {
-        let attended =
-            self.self_attn.forward(norm(&self.before_attention, input.clone()), rotation, tiles, layer, slot);
-        let middle = self.add(input, norm(&self.after_attention, attended));
-        let [batch_size, seq_len, hidden_size] = middle.dims();
-        let rows = norm(&self.before_mlp, middle.clone()).reshape([batch_size * seq_len, hidden_size]);
-        let fed = self.mlp.forward(rows).reshape([batch_size, seq_len, hidden_size]);
+    /// - x and output: `[n_tokens, hidden_size]`
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let adapter = pass.adapter.map(|adapter| &adapter.blocks[self.layer]);
+        let dropout = pass.dropout.map(|dropout| dropout.of(self.layer as u64));
+        #[cfg(feature = "kernels")]
+        if let Some((attention, mlp)) = &self.fused {
+            use crate::ops::{AttentionCall, MlpCall, attention_half, mlp_half};
+
+            let none = || (Arc::default(), Tensor::zeros([1], &x.device()));
+            let half = |half: usize| {
+                adapter.map_or_else(none, |adapter| (adapter[half].targets.clone(), adapter[half].values.clone()))
+            };
+            let [(attention_targets, attention_values), (mlp_targets, mlp_values)] = [half(0), half(1)];
+            let call = AttentionCall {
+                weights: attention.clone(),
+                rotation: self.config.rope.map(|rope| pass.tables[rope].clone()),
+                segments: pass.segments.clone(),
+                cache: pass.slot.as_ref().and_then(|slot| slot.cache.packed(self.layer)),
+                targets: attention_targets,
+                dropout,
+                keep: pass.keep,
+            };
+            let middle = attention_half(x, attention_values, call);
+            let call = MlpCall { weights: mlp.clone(), targets: mlp_targets, dropout, keep: pass.keep };
+            return mlp_half(middle, mlp_values, call);
+        }
+        let [on_attention, on_mlp] = [0, 1].map(|half| adapter.map(|adapter| &adapter[half]));
+        let shape = pass.shape();
+        pass.prepare(self.config);
+        let rotation = self.config.rope.map(|rope| &pass.rotations[rope]);
+        let attended = self.self_attn.forward(
+            norm(&self.before_attention, x.clone()),
+            shape,
+            rotation,
+            &pass.tiles[&self.config.span],
+            self.layer,
+            pass.slot.as_mut(),
+            on_attention,
+            dropout,
+        );
+        let middle = self.add(x, norm(&self.after_attention, attended));
+        let fed = self.mlp.forward(norm(&self.before_mlp, middle.clone()), on_mlp, dropout);
         self.add(middle, norm(&self.after_mlp, fed))
     }
 
-    fn add(&self, residual: Tensor<3>, update: Tensor<3>) -> Tensor<3> {
+    fn add(&self, residual: Tensor<2>, update: Tensor<2>) -> Tensor<2> {
         if self.residual_scale == 1.0 { residual + update } else { residual + update * self.residual_scale }
     }
 }
 
-fn norm(norm: &Option<NormLayer>, x: Tensor<3>) -> Tensor<3> {
+fn norm(norm: &Option<NormLayer>, x: Tensor<2>) -> Tensor<2> {
     match norm {
         Some(norm) => norm.forward(x),
         None => x,

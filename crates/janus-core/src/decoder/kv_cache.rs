@@ -1,30 +1,48 @@
 //! Keys and values of tokens already read, preallocated.
 
 use std::ops::Range;
+#[cfg(feature = "kernels")]
+use std::sync::{Arc, Mutex};
 
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Tensor, s};
 
-use crate::config::ModelConfig;
+use crate::{config::ModelConfig, device::Compute};
 
 /// Keys and values of `batch_size` rows of up to `capacity` tokens each, written in place.
 ///
 /// Row `r` holds [`KvCache::length`]`(r)` tokens in slots `0..length`; what stands behind them is never looked at.
 #[derive(Debug)]
 pub struct KvCache {
-    /// `[batch_size, num_key_value_heads, capacity, head_dim]` a layer. Empty only while a layer is being written, so
-    /// that the buffer has one owner and is not copied.
-    layers: Vec<Option<[Tensor<4>; 2]>>,
+    layers: Layers,
     lengths: Vec<usize>,
     capacity: usize,
 }
 
+#[derive(Debug)]
+enum Layers {
+    /// `[batch_size, num_key_value_heads, capacity, head_dim]` a layer. Empty only while a layer is being written, so
+    /// that the buffer has one owner and is not copied.
+    Dense(Vec<Option<[Tensor<4>; 2]>>),
+    /// As our kernels read them.
+    #[cfg(feature = "kernels")]
+    Packed(Vec<crate::ops::LayerCache>),
+}
+
 impl KvCache {
-    /// An empty cache.
-    pub fn new(config: &ModelConfig, batch_size: usize, capacity: usize, device: &Device) -> Self {
+    pub(crate) fn new(config: &ModelConfig, batch_size: usize, capacity: usize, compute: &Compute) -> Self {
+        let lengths = vec![0; batch_size];
+        #[cfg(feature = "kernels")]
+        if let Some(precision) = compute.kernels() {
+            let row =
+                || janus_kernels::KeyValues::new(precision, config.num_key_value_heads, config.head_dim, capacity);
+            let layer = || Arc::new(Mutex::new((0..batch_size).map(|_| row()).collect()));
+            let layers = Layers::Packed((0..config.num_hidden_layers).map(|_| layer()).collect());
+            return Self { layers, lengths, capacity };
+        }
         let shape = [batch_size, config.num_key_value_heads, capacity, config.head_dim];
-        let buffer = || Tensor::zeros(shape, device);
+        let buffer = || Tensor::zeros(shape, compute.device());
         let layers = (0..config.num_hidden_layers).map(|_| Some([buffer(), buffer()])).collect();
-        Self { layers, lengths: vec![0; batch_size], capacity }
+        Self { layers: Layers::Dense(layers), lengths, capacity }
     }
 
     /// How many tokens a row holds.
@@ -50,6 +68,23 @@ impl KvCache {
         self.lengths[row] = length;
     }
 
+    /// One layer as our kernels read it.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn packed(&self, layer: usize) -> Option<crate::ops::LayerCache> {
+        match &self.layers {
+            Layers::Packed(layers) => Some(layers[layer].clone()),
+            Layers::Dense(_) => None,
+        }
+    }
+
+    fn dense(&mut self) -> &mut Vec<Option<[Tensor<4>; 2]>> {
+        match &mut self.layers {
+            Layers::Dense(layers) => layers,
+            #[cfg(feature = "kernels")]
+            Layers::Packed(_) => unreachable!("a packed cache is written by our kernels"),
+        }
+    }
+
     /// Writes new keys and values of `rows` into the slots that begin at `starts`.
     ///
     /// # Shapes
@@ -68,14 +103,15 @@ impl KvCache {
             }
             buffer
         };
-        let [keys, values] = self.layers[layer].take().expect("a layer's buffers are put back after each write");
+        let layers = self.dense();
+        let [keys, values] = layers[layer].take().expect("a layer's buffers are put back after each write");
         let [new_keys, new_values] = new;
-        self.layers[layer] = Some([assign(keys, new_keys), assign(values, new_values)]);
+        layers[layer] = Some([assign(keys, new_keys), assign(values, new_values)]);
     }
 
     /// The slots `keys` of `rows` in one layer, keys and values.
-    pub(crate) fn read(&self, layer: usize, rows: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
-        let buffers = self.layers[layer].as_ref().expect("a layer's buffers are put back after each write");
+    pub(crate) fn read(&mut self, layer: usize, rows: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
+        let buffers = self.dense()[layer].as_ref().expect("a layer's buffers are put back after each write");
         buffers.each_ref().map(|buffer| buffer.clone().slice(s![rows.clone(), .., keys.clone(), ..]))
     }
 }

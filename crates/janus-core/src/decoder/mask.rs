@@ -31,10 +31,7 @@ pub(crate) fn tiles(span: AttentionSpan, starts: &[usize], seq_len: usize, devic
     let first = starts.iter().copied().min().unwrap_or(0);
     let last = starts.iter().copied().max().unwrap_or(0);
     let rows = if first == last { &starts[..1] } else { starts };
-    let window = match span {
-        AttentionSpan::Full => usize::MAX,
-        AttentionSpan::Sliding(window) => window,
-    };
+    let window = span.window();
     let tile = |begin: usize| {
         let queries = begin..(begin + TILE).min(seq_len);
         let keys = (first + queries.start + 1).saturating_sub(window)..last + queries.end;

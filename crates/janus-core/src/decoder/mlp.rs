@@ -1,12 +1,14 @@
 //! The feed-forward half of a block.
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Tensor, activation};
 
 use crate::{
     Result,
     config::{Activation, MlpKind, ModelConfig},
+    device::Compute,
     formats::WeightSource,
     linear::Linear,
+    lora::{Dropout, Half},
 };
 
 /// `down(activation(gate(x)) * up(x))` (arXiv 2002.05202), or `down(activation(up(x)))`.
@@ -23,11 +25,11 @@ impl Mlp {
         config: &ModelConfig,
         name: &str,
         source: &mut dyn WeightSource,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
         let mut linear =
-            |part: &str, shape| Linear::load(&format!("{name}.{part}"), shape, config.mlp_bias, source, device);
+            |part: &str, shape| Linear::load(&format!("{name}.{part}"), shape, config.mlp_bias, source, compute);
         let gate_proj = match config.mlp {
             MlpKind::Gated => Some(linear("gate_proj", [intermediate_size, hidden_size])?),
             MlpKind::Plain => None,
@@ -42,13 +44,42 @@ impl Mlp {
 
     /// # Shapes
     /// - input and output: `[rows, hidden_size]`
-    pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let up = self.up_proj.forward(input.clone());
+    pub(crate) fn forward(&self, input: Tensor<2>, adapter: Option<&Half>, dropout: Option<Dropout>) -> Tensor<2> {
+        let [first, last] = [2, 3].map(|place| dropout.map(|dropout| dropout.of(place)));
+        let up = self.up_proj.forward_adapted(input.clone(), adapter, 1, first);
         let inner = match &self.gate_proj {
-            Some(gate_proj) => activate(self.activation, gate_proj.forward(input)) * up,
+            Some(gate_proj) => activate(self.activation, gate_proj.forward_adapted(input, adapter, 0, first)) * up,
             None => activate(self.activation, up),
         };
-        self.down_proj.forward(inner)
+        self.down_proj.forward_adapted(inner, adapter, 2, last)
+    }
+
+    /// What the fused form of this half reads; `None` where burn's primitives compute.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn weights(
+        &self,
+        before: &Option<super::norm::NormLayer>,
+        after: &Option<super::norm::NormLayer>,
+        residual_scale: f64,
+    ) -> Option<std::sync::Arc<crate::ops::MlpWeights>> {
+        use janus_kernels::Nonlinearity;
+
+        let up = self.up_proj.packed()?;
+        Some(std::sync::Arc::new(crate::ops::MlpWeights {
+            precision: up.weight.precision(),
+            gate: self.gate_proj.as_ref().and_then(Linear::packed),
+            down: self.down_proj.packed()?,
+            up,
+            activation: match self.activation {
+                Activation::Silu => Nonlinearity::Silu,
+                Activation::Gelu => Nonlinearity::Gelu,
+                Activation::GeluTanh => Nonlinearity::GeluTanh,
+                Activation::Relu => Nonlinearity::Relu,
+            },
+            before: before.as_ref().map(super::norm::NormLayer::weights),
+            after: after.as_ref().map(super::norm::NormLayer::weights),
+            residual_scale: residual_scale as f32,
+        }))
     }
 }
 

@@ -8,11 +8,12 @@ mod mlp;
 mod norm;
 mod rope;
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 pub use self::kv_cache::KvCache;
+pub(crate) use self::rope::RotationTable;
 use self::{
     attention::CacheSlot,
     block::Block,
@@ -22,33 +23,30 @@ use self::{
 };
 use crate::{
     Error, Result,
-    config::{AttentionSpan, ModelConfig},
+    config::{AttentionSpan, LayerConfig, ModelConfig},
+    device::Compute,
     formats::WeightSource,
+    lora::{Adapter, Dropout},
+    ops::FrozenWeight,
     tokenizer::TokenIds,
 };
 
-/// Rows of tokens of unequal length, the short ones padded behind.
+/// Rows of tokens of any lengths, one behind the other: nothing is padded, and no row sees another.
 #[derive(Debug, Clone)]
 pub struct TokenBatch {
     ids: Vec<i32>,
     lengths: Vec<usize>,
-    seq_len: usize,
 }
 
 impl TokenBatch {
-    /// Puts rows side by side.
+    /// Puts rows behind each other.
     ///
     /// # Panics
-    /// When there is no row, or none has a token.
+    /// When there is no row, or one has no token.
     pub fn new(rows: &[TokenIds]) -> Self {
         let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
-        let seq_len = lengths.iter().copied().max().unwrap_or(0);
-        assert!(seq_len > 0, "a batch needs a token");
-        let padded = |row: &TokenIds| {
-            let ids: Vec<i32> = row.iter().map(|id| *id as i32).collect();
-            ids.into_iter().chain(std::iter::repeat(0)).take(seq_len).collect::<Vec<_>>()
-        };
-        Self { ids: rows.iter().flat_map(padded).collect(), lengths, seq_len }
+        assert!(!rows.is_empty() && !lengths.contains(&0), "a batch needs rows, and each row a token");
+        Self { ids: rows.iter().flat_map(|row| row.iter().map(|id| *id as i32)).collect(), lengths }
     }
 
     /// How many tokens each row has.
@@ -57,37 +55,95 @@ impl TokenBatch {
     }
 }
 
-/// What the decoder computes for each token.
+/// What the decoder computes for each token: the rows of a batch, one behind the other.
 #[derive(Debug, Clone)]
 pub struct HiddenStates {
-    /// Behind the final norm: what both heads read. `[batch_size, seq_len, hidden_size]`
-    pub last: Tensor<3>,
-    /// What enters each block, `[batch_size, seq_len, hidden_size]` a block; empty unless asked for.
-    pub inner: Vec<Tensor<3>>,
+    /// Behind the final norm: what both heads read. `[n_tokens, hidden_size]`
+    pub last: Tensor<2>,
+    /// What enters each block, `[n_tokens, hidden_size]` a block; empty unless asked for.
+    pub inner: Vec<Tensor<2>>,
+    lengths: Vec<usize>,
+}
+
+impl HiddenStates {
+    /// The index of a row's token among all tokens.
+    ///
+    /// # Panics
+    /// When there is no such row or token.
+    pub fn index(&self, row: usize, position: usize) -> usize {
+        assert!(position < self.lengths[row], "token {position} of a row of {}", self.lengths[row]);
+        self.lengths[..row].iter().sum::<usize>() + position
+    }
+}
+
+/// How one step of training runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainingPass {
+    /// Whether the activations of a block are kept for its backward pass, or made again in it. On devices without our
+    /// kernels burn keeps them always.
+    pub keep_activations: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The number of the step: each has masks of its own.
+    pub step: u64,
 }
 
 /// A decoder-only transformer, configured by [`ModelConfig`].
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: ModelConfig,
-    embed_tokens: Tensor<2>,
+    embed_tokens: FrozenWeight,
     blocks: Vec<Block>,
     ropes: Vec<Rope>,
     norm: NormLayer,
-    device: Device,
+    compute: Compute,
+}
+
+/// One run through all blocks, and what its layers share.
+pub(crate) struct Pass<'a> {
+    lengths: &'a [usize],
+    starts: &'a [usize],
+    device: &'a Device,
+    tables: Vec<Arc<RotationTable>>,
+    #[cfg(feature = "kernels")]
+    segments: Arc<Vec<crate::ops::Segment>>,
+    /// Made when a layer first asks for them.
+    rotations: Vec<Rotation>,
+    tiles: HashMap<AttentionSpan, Vec<Tile>>,
+    slot: Option<CacheSlot<'a>>,
+    adapter: Option<&'a Adapter>,
+    dropout: Option<Dropout>,
+    #[cfg(feature = "kernels")]
+    keep: bool,
+}
+
+impl Pass<'_> {
+    /// Rows and tokens of each row, where all have the same number.
+    fn shape(&self) -> [usize; 2] {
+        [self.lengths.len(), self.lengths[0]]
+    }
+
+    /// Makes the tensors that a layer needs.
+    fn prepare(&mut self, layer: LayerConfig) {
+        let (shape, device) = (self.shape(), self.device);
+        if self.rotations.is_empty() {
+            self.rotations = self.tables.iter().map(|table| Rotation::new(table, shape, device)).collect();
+        }
+        let tiles = || mask::tiles(layer.span, self.starts, shape[1], device);
+        self.tiles.entry(layer.span).or_insert_with(tiles);
+    }
 }
 
 impl Decoder {
-    pub(crate) fn load(config: ModelConfig, source: &mut dyn WeightSource, device: &Device) -> Result<Self> {
+    pub(crate) fn load(config: ModelConfig, source: &mut dyn WeightSource, compute: &Compute) -> Result<Self> {
         let shape = [config.vocab_size, config.hidden_size];
-        let embedding = source.take("model.embed_tokens.weight", &shape)?;
-        let embed_tokens = Tensor::from_data(TensorData::new(embedding, shape), device);
+        let embed_tokens = FrozenWeight::new(source.take("model.embed_tokens.weight", &shape)?, shape, compute);
         let blocks = (0..config.num_hidden_layers)
-            .map(|layer| Block::load(&config, &format!("model.layers.{layer}"), source, device))
+            .map(|layer| Block::load(&config, layer, source, compute))
             .collect::<Result<_>>()?;
-        let norm = NormLayer::load(&config, "model.norm", config.hidden_size, source, device)?;
+        let norm = NormLayer::load(&config, "model.norm", config.hidden_size, source, compute)?;
         let ropes = config.ropes.iter().map(Rope::new).collect();
-        Ok(Self { config, embed_tokens, blocks, ropes, norm, device: device.clone() })
+        Ok(Self { config, embed_tokens, blocks, ropes, norm, compute: compute.clone() })
     }
 
     /// What the model is.
@@ -95,22 +151,40 @@ impl Decoder {
         &self.config
     }
 
-    /// Where the model computes.
-    pub fn device(&self) -> &Device {
-        &self.device
+    /// Where and how the model computes.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// An empty cache for `batch_size` rows of up to `capacity` tokens.
+    pub fn cache(&self, batch_size: usize, capacity: usize) -> KvCache {
+        KvCache::new(&self.config, batch_size, capacity, &self.compute)
     }
 
     /// The token embeddings, `[vocab_size, hidden_size]`.
-    pub(crate) fn embedding(&self) -> Tensor<2> {
+    pub(crate) fn embedding(&self) -> FrozenWeight {
         self.embed_tokens.clone()
     }
 
-    /// Reads whole rows, each from its first token. A row's states do not depend on the other rows, nor on padding.
+    /// Reads whole rows, each from its first token. A row's states do not depend on the other rows.
     ///
     /// # Errors
     /// When a row is longer than the model's context, or an id is outside the vocabulary.
     pub fn forward(&self, batch: &TokenBatch, keep_inner: bool) -> Result<HiddenStates> {
-        self.pass(batch, &vec![0; batch.lengths.len()], keep_inner, None)
+        self.run(batch, &vec![0; batch.lengths.len()], keep_inner, None, None)
+    }
+
+    /// The same with an adapter, whose values autodiff tracks.
+    ///
+    /// # Errors
+    /// When a row is longer than the model's context, or an id is outside the vocabulary.
+    pub fn forward_training(
+        &self,
+        batch: &TokenBatch,
+        adapter: &Adapter,
+        training: TrainingPass,
+    ) -> Result<HiddenStates> {
+        self.run(batch, &vec![0; batch.lengths.len()], false, None, Some((adapter, training)))
     }
 
     /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens.
@@ -120,28 +194,28 @@ impl Decoder {
     pub fn forward_cached(&self, batch: &TokenBatch, cache: &mut KvCache, rows: Range<usize>) -> Result<HiddenStates> {
         assert_eq!(rows.len(), batch.lengths.len(), "one row of the batch for each row of the cache");
         let starts: Vec<usize> = rows.clone().map(|row| cache.length(row)).collect();
-        for start in &starts {
-            let needed = start + batch.seq_len;
+        for (start, length) in starts.iter().zip(&batch.lengths) {
+            let needed = start + length;
             if needed > cache.capacity() {
                 return Err(Error::ContextLength { needed, limit: cache.capacity() });
             }
         }
-        let states =
-            self.pass(batch, &starts, false, Some(CacheSlot { cache, rows: rows.clone(), starts: &starts }))?;
+        let slot = CacheSlot { cache: &mut *cache, rows: rows.clone(), starts: &starts };
+        let states = self.run(batch, &starts, false, Some(slot), None)?;
         for (index, row) in rows.enumerate() {
             cache.set_length(row, starts[index] + batch.lengths[index]);
         }
         Ok(states)
     }
 
-    fn pass(
+    fn run(
         &self,
         batch: &TokenBatch,
         starts: &[usize],
         keep_inner: bool,
-        mut slot: Option<CacheSlot<'_>>,
+        slot: Option<CacheSlot<'_>>,
+        training: Option<(&Adapter, TrainingPass)>,
     ) -> Result<HiddenStates> {
-        let (batch_size, seq_len) = (batch.lengths.len(), batch.seq_len);
         let limit = self.config.max_position_embeddings;
         for (start, length) in starts.iter().zip(&batch.lengths) {
             if start + length > limit {
@@ -152,23 +226,86 @@ impl Decoder {
         if let Some(id) = batch.ids.iter().find(|id| **id as u32 as usize >= vocab_size) {
             return Err(Error::TokenId { id: *id as u32, vocab_size });
         }
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(batch.ids.clone(), [batch.ids.len()]), &self.device);
-        let mut x = self.embed_tokens.clone().select(0, ids).reshape([batch_size, seq_len, self.config.hidden_size]);
+        let equal = batch.lengths.iter().all(|length| *length == batch.lengths[0]);
+        if equal || self.compute.is_fused() {
+            return Ok(self.pass(batch, starts, 0, keep_inner, slot, training));
+        }
+        // burn's primitives take rows of one length together, and others one by one.
+        let mut slot = slot;
+        let (mut first, mut states) = (0, Vec::new());
+        for (row, length) in batch.lengths.iter().enumerate() {
+            let ids = batch.ids[first..first + length].to_vec();
+            let start = &starts[row..row + 1];
+            let slot = slot.as_mut().map(|slot| {
+                let at = slot.rows.start + row;
+                CacheSlot { cache: &mut *slot.cache, rows: at..at + 1, starts: start }
+            });
+            let batch = TokenBatch { ids, lengths: vec![*length] };
+            states.push(self.pass(&batch, start, first, keep_inner, slot, training));
+            first += length;
+        }
+        let inner = (0..if keep_inner { self.blocks.len() } else { 0 })
+            .map(|layer| Tensor::cat(states.iter().map(|states| states.inner[layer].clone()).collect(), 0))
+            .collect();
+        let last = Tensor::cat(states.into_iter().map(|states| states.last).collect(), 0);
+        Ok(HiddenStates { last, inner, lengths: batch.lengths.clone() })
+    }
+
+    /// `first` is the index of the batch's first token among those of the batch that it is a part of.
+    fn pass(
+        &self,
+        batch: &TokenBatch,
+        starts: &[usize],
+        first: usize,
+        keep_inner: bool,
+        slot: Option<CacheSlot<'_>>,
+        training: Option<(&Adapter, TrainingPass)>,
+    ) -> HiddenStates {
+        let rows = starts.iter().zip(&batch.lengths);
+        let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
+        let mut pass = Pass {
+            lengths: &batch.lengths,
+            starts,
+            device: self.compute.device(),
+            tables: self.ropes.iter().map(|rope| rope.table(&positions)).collect(),
+            #[cfg(feature = "kernels")]
+            segments: segments(batch, starts, slot.as_ref()),
+            rotations: Vec::new(),
+            tiles: HashMap::new(),
+            slot,
+            adapter: training.map(|(adapter, _)| adapter),
+            dropout: training
+                .and_then(|(adapter, training)| adapter.dropout(training.seed, training.step))
+                .map(|dropout| dropout.from_row(first)),
+            #[cfg(feature = "kernels")]
+            keep: training.is_some_and(|(_, training)| training.keep_activations),
+        };
+        let mut x = self.embed_tokens.rows(&batch.ids, self.compute.device());
         if self.config.embedding_scale != 1.0 {
             x = x * self.config.embedding_scale;
         }
-        let rotations: Vec<Rotation> =
-            self.ropes.iter().map(|rope| rope.rotation(starts, seq_len, &self.device)).collect();
-        let mut tiles: HashMap<AttentionSpan, Vec<Tile>> = HashMap::new();
         let mut inner = Vec::new();
-        for (layer, (block, config)) in self.blocks.iter().zip(&self.config.layers).enumerate() {
+        for block in &self.blocks {
             if keep_inner {
                 inner.push(x.clone());
             }
-            let tiles =
-                tiles.entry(config.span).or_insert_with(|| mask::tiles(config.span, starts, seq_len, &self.device));
-            x = block.forward(x, config.rope.map(|rope| &rotations[rope]), tiles, layer, slot.as_mut());
+            x = block.forward(x, &mut pass);
         }
-        Ok(HiddenStates { last: self.norm.forward(x), inner })
+        HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone() }
     }
+}
+
+#[cfg(feature = "kernels")]
+fn segments(batch: &TokenBatch, starts: &[usize], slot: Option<&CacheSlot<'_>>) -> Arc<Vec<crate::ops::Segment>> {
+    let mut first = 0;
+    let segment = |(row, length): (usize, &usize)| {
+        first += length;
+        crate::ops::Segment {
+            first: first - length,
+            length: *length,
+            cache_row: slot.map_or(0, |slot| slot.rows.start + row),
+            cached: starts[row],
+        }
+    };
+    Arc::new(batch.lengths.iter().enumerate().map(segment).collect())
 }

@@ -1,10 +1,13 @@
 //! RMSNorm and LayerNorm.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     Result,
     config::{ModelConfig, Norm},
+    device::Compute,
     formats::WeightSource,
 };
 
@@ -13,8 +16,10 @@ use crate::{
 pub(crate) struct NormLayer {
     kind: Norm,
     eps: f64,
-    weight: Tensor<3>,
-    bias: Option<Tensor<3>>,
+    weight: Arc<Vec<f32>>,
+    /// Empty where there is none.
+    bias: Arc<Vec<f32>>,
+    fused: bool,
 }
 
 impl NormLayer {
@@ -24,30 +29,45 @@ impl NormLayer {
         name: &str,
         width: usize,
         source: &mut dyn WeightSource,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         let mut vector = |suffix: &str| -> Result<Vec<f32>> { source.take(&format!("{name}.{suffix}"), &[width]) };
         let mut weight = vector("weight")?;
         if config.norm == Norm::RmsUnitOffset {
             weight.iter_mut().for_each(|weight| *weight += 1.0);
         }
-        let bias = if config.norm == Norm::Layer { Some(vector("bias")?) } else { None };
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [1, 1, width]), device);
-        Ok(Self { kind: config.norm, eps: config.norm_eps, weight: tensor(weight), bias: bias.map(tensor) })
+        let bias = if config.norm == Norm::Layer { vector("bias")? } else { Vec::new() };
+        let fused = compute.is_fused();
+        Ok(Self { kind: config.norm, eps: config.norm_eps, weight: Arc::new(weight), bias: Arc::new(bias), fused })
     }
 
     /// # Shapes
-    /// - input and output: `[a, b, width]`
-    pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+    /// - input and output: `[rows, width]`
+    pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "kernels")]
+        if self.fused {
+            return crate::ops::norm(input, &self.weights());
+        }
+        let device = input.device();
+        let row = |values: &[f32]| Tensor::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &device);
         let centred = match self.kind {
             Norm::Rms | Norm::RmsUnitOffset => input,
-            Norm::Layer => input.clone() - input.mean_dim(2),
+            Norm::Layer => input.clone() - input.mean_dim(1),
         };
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
-        let normalised = centred / (variance + self.eps).sqrt() * self.weight.clone();
-        match &self.bias {
-            Some(bias) => normalised + bias.clone(),
-            None => normalised,
-        }
+        let variance = (centred.clone() * centred.clone()).mean_dim(1);
+        let normalised = centred / (variance + self.eps).sqrt() * row(&self.weight);
+        if self.bias.is_empty() { normalised } else { normalised + row(&self.bias) }
+    }
+
+    #[cfg(feature = "kernels")]
+    pub(crate) fn weights(&self) -> crate::ops::NormWeights {
+        use janus_kernels::NormKind;
+
+        let kind = match self.kind {
+            Norm::Rms | Norm::RmsUnitOffset => NormKind::Rms,
+            Norm::Layer => NormKind::Layer,
+        };
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        crate::ops::NormWeights { kind, eps: self.eps as f32, weight, bias }
     }
 }

@@ -1,7 +1,7 @@
 //! Rotary position embedding (arXiv 2104.09864), in the half-split form of Hugging Face checkpoints: dimension `i` is
 //! rotated together with dimension `i + rotary_dim / 2`.
 
-use std::f64::consts::TAU;
+use std::{f64::consts::TAU, sync::Arc};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -10,12 +10,28 @@ use crate::config::{RopeConfig, RopeScaling};
 /// The frequencies of one rotary embedding.
 #[derive(Debug, Clone)]
 pub(crate) struct Rope {
-    rotary_dim: usize,
     inverse_frequencies: Vec<f32>,
     attention_factor: f32,
 }
 
-/// Cosines and sines for the tokens of one forward pass, shared by all layers.
+/// Cosines and sines of every token of one forward pass, `[n_tokens, rotary_dim / 2]` each, shared by all layers.
+#[derive(Debug)]
+pub(crate) struct RotationTable {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+#[cfg(feature = "kernels")]
+impl RotationTable {
+    /// Cosines and sines of one token.
+    pub(crate) fn row(&self, token: usize) -> (&[f32], &[f32]) {
+        let place = token * self.half..(token + 1) * self.half;
+        (&self.cos[place.clone()], &self.sin[place])
+    }
+}
+
+/// The same as tensors that broadcast over heads, `[batch_size, seq_len, 1, rotary_dim / 2]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotation {
     cos: Tensor<4>,
@@ -70,34 +86,34 @@ impl Rope {
             }
         };
         Self {
-            rotary_dim: config.rotary_dim,
             inverse_frequencies: frequencies.into_iter().map(|frequency| frequency as f32).collect(),
             attention_factor: attention_factor as f32,
         }
     }
 
-    /// The rotation of `seq_len` tokens in each row, which begins at position `starts[row]`.
-    pub(crate) fn rotation(&self, starts: &[usize], seq_len: usize, device: &Device) -> Rotation {
-        // Rows that begin alike share one table.
-        let shared = starts.iter().all(|start| *start == starts[0]);
-        let starts = if shared { &starts[..1] } else { starts };
-        let half = self.inverse_frequencies.len();
+    /// The rotation of tokens at these positions.
+    pub(crate) fn table(&self, positions: &[usize]) -> Arc<RotationTable> {
         let angles = || {
-            starts.iter().flat_map(move |start| *start..start + seq_len).flat_map(move |position| {
-                self.inverse_frequencies.iter().map(move |frequency| frequency * position as f32)
-            })
+            positions
+                .iter()
+                .flat_map(|position| self.inverse_frequencies.iter().map(move |frequency| frequency * *position as f32))
         };
-        let table =
-            |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [starts.len(), seq_len, 1, half]), device);
-        Rotation {
-            cos: table(angles().map(|angle| angle.cos() * self.attention_factor).collect()),
-            sin: table(angles().map(|angle| angle.sin() * self.attention_factor).collect()),
-            rotary_dim: self.rotary_dim,
-        }
+        Arc::new(RotationTable {
+            half: self.inverse_frequencies.len(),
+            cos: angles().map(|angle| angle.cos() * self.attention_factor).collect(),
+            sin: angles().map(|angle| angle.sin() * self.attention_factor).collect(),
+        })
     }
 }
 
 impl Rotation {
+    pub(crate) fn new(table: &RotationTable, [batch_size, seq_len]: [usize; 2], device: &Device) -> Self {
+        let tensor = |values: &[f32]| {
+            Tensor::from_data(TensorData::new(values.to_vec(), [batch_size, seq_len, 1, table.half]), device)
+        };
+        Self { cos: tensor(&table.cos), sin: tensor(&table.sin), rotary_dim: 2 * table.half }
+    }
+
     /// # Shapes
     /// - input and output: `[batch_size, seq_len, n_heads, head_dim]`
     pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {

@@ -87,13 +87,13 @@ impl<'a> Session<'a> {
             let (needed, limit) = (longest.saturating_add(reserve), config.max_position_embeddings);
             return Err(Error::ContextLength { needed, limit });
         }
-        let mut cache = KvCache::new(config, prompts.len(), longest + reserve, model.decoder.device());
+        let mut cache = model.decoder.cache(prompts.len(), longest + reserve);
         let mut rows = Vec::with_capacity(prompts.len());
         for (index, prompt) in prompts.into_iter().enumerate() {
             // One at a time: no padding is computed, and no row sees another.
             let batch = TokenBatch::new(std::slice::from_ref(&prompt));
             let states = model.decoder.forward_cached(&batch, &mut cache, index..index + 1)?;
-            let logits = model.logits_at(states.last, &[prompt.len() - 1])?.remove(0);
+            let logits = model.logits_at(&states, &[prompt.len() - 1])?.remove(0);
             let (written, text) = (TokenIds::default(), String::new());
             rows.push(Row { prompt, written, text, handed: 0, reason: None, logits });
         }
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
         let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
         let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
         let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
-        let logits = self.model.logits_at(states.last, &vec![0; self.rows.len()])?;
+        let logits = self.model.logits_at(&states, &vec![0; self.rows.len()])?;
         for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
             if active[index] {
                 row.logits = logits;
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         let batch = TokenBatch::new(&forced);
         let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
         let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
-        self.model.logits_at(states.last, &positions)
+        self.model.logits_at(&states, &positions)
     }
 }
 

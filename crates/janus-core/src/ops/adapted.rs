@@ -1,0 +1,211 @@
+//! Frozen projections of one input, and what a low-rank adapter adds to them (arXiv 2106.09685).
+
+use std::sync::Arc;
+
+use janus_kernels::{
+    Isa, NormKind, Panels, Precision, Rows, Store, each_row, gemm, gemm_transposed, norm, norm_backward,
+};
+
+use crate::lora::{Dropout, Target};
+
+/// A frozen projection in packed form.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedLinear {
+    pub(crate) weight: Arc<Panels>,
+    pub(crate) bias: Option<Arc<Vec<f32>>>,
+}
+
+/// A frozen norm.
+#[derive(Debug, Clone)]
+pub(crate) struct NormWeights {
+    pub(crate) kind: NormKind,
+    pub(crate) eps: f32,
+    pub(crate) weight: Arc<Vec<f32>>,
+    /// Empty where there is none.
+    pub(crate) bias: Arc<Vec<f32>>,
+}
+
+impl NormWeights {
+    pub(crate) fn row(&self, isa: Isa, x: &[f32], out: &mut [f32]) {
+        norm(isa, self.kind, self.eps, x, &self.weight, &self.bias, out);
+    }
+
+    /// Adds the gradient of a row's input to `dx`.
+    pub(crate) fn row_backward(&self, isa: Isa, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        norm_backward(isa, self.kind, self.eps, x, &self.weight, dy, dx);
+    }
+}
+
+/// Projections of one input, side by side in rows of `stride` numbers, with their share of an adapter.
+pub(crate) struct Projections<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) precision: Precision,
+    /// Each with the column at which its output begins.
+    pub(crate) linears: Vec<(&'a PackedLinear, usize)>,
+    pub(crate) stride: usize,
+    /// Those of the adapter's targets that read this input; [`Target::part`] is an index into `linears`.
+    pub(crate) targets: Vec<Target>,
+    /// All values of the adapter's half block.
+    pub(crate) values: &'a [f32],
+    pub(crate) dropout: Option<Dropout>,
+}
+
+impl Projections<'_> {
+    fn a<'v>(&self, target: &Target, values: &'v [f32]) -> &'v [f32] {
+        &values[target.a..][..target.rank * target.shape[1]]
+    }
+
+    fn packed_a(&self, target: &Target) -> Panels {
+        Panels::pack(self.isa, self.precision, self.a(target, self.values), target.shape[1])
+    }
+
+    fn packed_b(&self, target: &Target) -> Panels {
+        let b = &self.values[target.b..][..target.shape[0] * target.rank];
+        Panels::pack(self.isa, self.precision, b, target.rank)
+    }
+
+    /// Where each target's low-rank row begins, and how long a row of all is.
+    fn ranks(&self) -> (Vec<usize>, usize) {
+        let mut total = 0;
+        let starts = self.targets.iter().map(|target| {
+            total += target.rank;
+            total - target.rank
+        });
+        (starts.collect(), total)
+    }
+
+    /// Part of the columns of `[n_rows, stride]` as a left operand, times `scale`.
+    fn columns(&self, rows: &[f32], stride: usize, from: usize, width: usize, scale: f32) -> Rows {
+        Rows::from_rows(self.isa, self.precision, rows.len() / stride, width, |row, buffer| {
+            let row = &rows[row * stride + from..][..width];
+            buffer.iter_mut().zip(row).for_each(|(out, value)| *out = value * scale);
+        })
+    }
+
+    /// Writes (or adds) the projections of rows that `input` writes, `width` numbers each. Gives `x A^T` of every
+    /// target, side by side, which the backward pass wants.
+    pub(crate) fn forward(
+        &self,
+        n_rows: usize,
+        width: usize,
+        input: impl Fn(usize, &mut [f32]) + Sync,
+        out: &mut [f32],
+        store: Store,
+    ) -> Vec<f32> {
+        let rows = Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
+        let linears: Vec<(&Panels, usize)> =
+            self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
+        gemm(self.isa, &rows, &linears, out, self.stride, store);
+        for (linear, offset) in &self.linears {
+            if let Some(bias) = &linear.bias {
+                each_row(out, self.stride, bias.len(), |_, row| {
+                    row[*offset..].iter_mut().zip(bias.iter()).for_each(|(out, bias)| *out += bias);
+                });
+            }
+        }
+        let (starts, total) = self.ranks();
+        if total == 0 {
+            return Vec::new();
+        }
+        let dropped = self.dropout.map(|dropout| {
+            Rows::from_rows(self.isa, self.precision, n_rows, width, |row, buffer| {
+                input(row, buffer);
+                dropout.apply(row, buffer);
+            })
+        });
+        let packed: Vec<Panels> = self.targets.iter().map(|target| self.packed_a(target)).collect();
+        let inner: Vec<(&Panels, usize)> = packed.iter().zip(starts.iter().copied()).collect();
+        let mut low = vec![0.0; n_rows * total];
+        gemm(self.isa, dropped.as_ref().unwrap_or(&rows), &inner, &mut low, total, Store::Set);
+        for (target, start) in self.targets.iter().zip(starts) {
+            let rows = self.columns(&low, total, start, target.rank, target.scale);
+            let offset = self.linears[target.part].1;
+            gemm(self.isa, &rows, &[(&self.packed_b(target), offset)], out, self.stride, Store::Add);
+        }
+        low
+    }
+
+    /// Gradients: of the adapter's values, added to `d_values`, and of the input, added to `d_input` where that is
+    /// wanted. `input` is what the projections read, `low` what [`forward`](Self::forward) gave.
+    pub(crate) fn backward(
+        &self,
+        input: &[f32],
+        low: &[f32],
+        d_out: &[f32],
+        d_input: Option<&mut [f32]>,
+        d_values: &mut [f32],
+    ) {
+        let Some(width) = self.linears.first().map(|(linear, _)| linear.weight.width()) else { return };
+        let n_rows = input.len() / width;
+        let (starts, total) = self.ranks();
+        let parts: Vec<Rows> = self
+            .linears
+            .iter()
+            .map(|(linear, offset)| self.columns(d_out, self.stride, *offset, linear.weight.n(), 1.0))
+            .collect();
+        // Of `x A^T`, scaled.
+        let mut d_low = vec![0.0; n_rows * total];
+        for (target, start) in self.targets.iter().zip(&starts) {
+            let mut part = vec![0.0; n_rows * target.rank];
+            gemm_transposed(self.isa, &parts[target.part], &self.packed_b(target), &mut part, Store::Set);
+            for (to, from) in d_low.chunks_exact_mut(total).zip(part.chunks_exact(target.rank)) {
+                to[*start..].iter_mut().zip(from).for_each(|(to, from)| *to = from * target.scale);
+            }
+        }
+        self.adapter_gradients(input, low, d_out, &d_low, d_values);
+        let Some(d_input) = d_input else { return };
+        for ((linear, _), part) in self.linears.iter().zip(&parts) {
+            gemm_transposed(self.isa, part, &linear.weight, d_input, Store::Add);
+        }
+        let mut through = self.dropout.map(|_| vec![0.0; d_input.len()]);
+        for (target, start) in self.targets.iter().zip(&starts) {
+            let rows = self.columns(&d_low, total, *start, target.rank, 1.0);
+            let into = through.as_deref_mut().unwrap_or(&mut *d_input);
+            gemm_transposed(self.isa, &rows, &self.packed_a(target), into, Store::Add);
+        }
+        if let (Some(dropout), Some(mut through)) = (self.dropout, through) {
+            each_row(&mut through, width, width * 4, |row, values| dropout.apply(row, values));
+            d_input.iter_mut().zip(&through).for_each(|(to, from)| *to += from);
+        }
+    }
+
+    /// `dA = d_low^T x` and `dB = scale * d_out^T low`, both as sums over rows.
+    fn adapter_gradients(&self, input: &[f32], low: &[f32], d_out: &[f32], d_low: &[f32], d_values: &mut [f32]) {
+        let (starts, total) = self.ranks();
+        if total == 0 {
+            return;
+        }
+        let width = self.linears[0].0.weight.width();
+        let n_rows = input.len() / width;
+        let turned = |rows: &[f32], start: usize, rank: usize, scale: f32| {
+            Rows::from_rows(self.isa, self.precision, rank, n_rows, |r, buffer| {
+                buffer.iter_mut().enumerate().for_each(|(row, out)| *out = rows[row * total + start + r] * scale);
+            })
+        };
+        let dropped: Option<Vec<f32>> = self.dropout.map(|dropout| {
+            let mut dropped = input.to_vec();
+            each_row(&mut dropped, width, width * 4, |row, values| dropout.apply(row, values));
+            dropped
+        });
+        let input = dropped.as_deref().unwrap_or(input);
+        let across = Panels::from_rows(self.isa, self.precision, width, n_rows, |row| &input[row * width..][..width]);
+        let mut d_a = vec![0.0; total * width];
+        gemm(self.isa, &turned(d_low, 0, total, 1.0), &[(&across, 0)], &mut d_a, width, Store::Set);
+        for (target, start) in self.targets.iter().zip(starts) {
+            let from = &d_a[start * width..][..target.rank * width];
+            d_values[target.a..].iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            let (linear, offset) = self.linears[target.part];
+            let n = linear.weight.n();
+            let across =
+                Panels::from_rows(self.isa, self.precision, n, n_rows, |row| &d_out[row * self.stride + offset..][..n]);
+            let mut d_b = vec![0.0; target.rank * n];
+            let left = turned(low, start, target.rank, target.scale);
+            gemm(self.isa, &left, &[(&across, 0)], &mut d_b, n, Store::Set);
+            for (r, row) in d_b.chunks_exact(n).enumerate() {
+                for (o, value) in row.iter().enumerate() {
+                    d_values[target.b + o * target.rank + r] += value;
+                }
+            }
+        }
+    }
+}

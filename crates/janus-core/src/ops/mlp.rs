@@ -1,0 +1,287 @@
+//! The MLP half of a block over slices: `x + scale * norm(down(activation(gate(norm(x))) * up(norm(x))))`.
+
+use std::sync::Arc;
+
+use janus_kernels::{Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward};
+
+use super::adapted::{NormWeights, PackedLinear, Projections};
+use crate::lora::{Dropout, Target};
+
+/// The frozen weights of one MLP half.
+#[derive(Debug)]
+pub(crate) struct MlpWeights {
+    pub(crate) precision: Precision,
+    pub(crate) gate: Option<PackedLinear>,
+    pub(crate) up: PackedLinear,
+    pub(crate) down: PackedLinear,
+    pub(crate) activation: Nonlinearity,
+    pub(crate) before: Option<NormWeights>,
+    pub(crate) after: Option<NormWeights>,
+    pub(crate) residual_scale: f32,
+}
+
+/// One run of an MLP half.
+#[derive(Debug)]
+pub(crate) struct MlpCall {
+    pub(crate) weights: Arc<MlpWeights>,
+    pub(crate) targets: Arc<Vec<Target>>,
+    pub(crate) dropout: Option<Dropout>,
+    /// Whether a tracked run keeps what its backward pass wants, or only its input.
+    pub(crate) keep: bool,
+}
+
+/// What the backward pass wants.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    input: Kept,
+    inner: Option<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    gate: Option<Kept>,
+    up: Kept,
+    low_in: Kept,
+    low_out: Kept,
+    /// In front of the norm behind; only where there is one.
+    output: Option<Kept>,
+}
+
+const IN: [usize; 2] = [0, 1];
+/// [`Target::part`] of gate, up and down.
+const DOWN: usize = 2;
+
+impl MlpCall {
+    fn isa(&self) -> Isa {
+        Isa::best()
+    }
+
+    fn inner(&self) -> usize {
+        self.weights.up.weight.n()
+    }
+
+    fn projections_in<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
+        let weights = &self.weights;
+        let inner = self.inner();
+        let (linears, stride) = match &weights.gate {
+            Some(gate) => (vec![(gate, 0), (&weights.up, inner)], 2 * inner),
+            None => (vec![(&weights.up, 0)], inner),
+        };
+        let first = 2 - linears.len();
+        let targets = self.targets.iter().filter(|target| IN.contains(&target.part));
+        let targets = targets.map(|target| Target { part: target.part - first, ..*target }).collect();
+        let dropout = self.dropout.map(|dropout| dropout.of(2));
+        Projections { isa: self.isa(), precision: weights.precision, linears, stride, targets, values, dropout }
+    }
+
+    fn projection_out<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
+        let weights = &self.weights;
+        let targets = self.targets.iter().filter(|target| target.part == DOWN);
+        Projections {
+            isa: self.isa(),
+            precision: weights.precision,
+            linears: vec![(&weights.down, 0)],
+            stride: weights.down.weight.n(),
+            targets: targets.map(|target| Target { part: 0, ..*target }).collect(),
+            values,
+            dropout: self.dropout.map(|dropout| dropout.of(3)),
+        }
+    }
+
+    fn normed(&self, x: &[f32], out: &mut [f32]) {
+        match &self.weights.before {
+            Some(norm) => norm.row(self.isa(), x, out),
+            None => out.copy_from_slice(x),
+        }
+    }
+
+    /// `activation(gate) * up` of one row of the inner projections.
+    fn hidden(&self, row: &[f32], out: &mut [f32]) {
+        let (gate, up) = if self.weights.gate.is_some() { row.split_at(self.inner()) } else { (row, &[][..]) };
+        glu(self.isa(), self.weights.activation, gate, up, out);
+    }
+
+    /// # Shapes
+    /// - x and output: `[n_rows, hidden_size]`
+    pub(crate) fn forward(&self, x: &[f32], values: &[f32], save: bool) -> (Vec<f32>, Option<Saved>) {
+        let (isa, precision) = (self.isa(), self.weights.precision);
+        let width = self.weights.up.weight.width();
+        let n_rows = x.len() / width;
+        let ins = self.projections_in(values);
+        let mut inner = vec![0.0; n_rows * ins.stride];
+        let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
+        let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
+        let out = self.projection_out(values);
+        let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
+        let (mut y, store) = match self.weights.after {
+            None if self.weights.residual_scale == 1.0 => (x.to_vec(), Store::Add),
+            _ => (vec![0.0; x.len()], Store::Set),
+        };
+        let low_out = out.forward(n_rows, self.inner(), hidden, &mut y, store);
+        let output = finish(isa, precision, x, &mut y, &self.weights.after, self.weights.residual_scale, save, store);
+        let saved = save.then(|| {
+            let inner = self.keep.then(|| {
+                let half = self.inner();
+                let (gate, up) = match self.weights.gate {
+                    Some(_) => {
+                        let part = |from: usize| part_of(isa, precision, &inner, ins.stride, from, half);
+                        (Some(part(0)), part(half))
+                    }
+                    None => (None, Kept::new(isa, precision, inner, half)),
+                };
+                let low = |values: Vec<f32>, rank: usize| Kept::new(isa, precision, values, rank.max(1));
+                let (rank_in, rank_out) = (low_in.len() / n_rows, low_out.len() / n_rows);
+                Inner { gate, up, low_in: low(low_in, rank_in), low_out: low(low_out, rank_out), output }
+            });
+            Saved { input: Kept::new(isa, precision, x.to_vec(), width), inner }
+        });
+        (y, saved)
+    }
+
+    /// Gradients of `x` (zeros unless `with_input`) and of the adapter's values.
+    pub(crate) fn backward(&self, dy: &[f32], values: &[f32], saved: &Saved, with_input: bool) -> [Vec<f32>; 2] {
+        let isa = self.isa();
+        let again;
+        let inner = match &saved.inner {
+            Some(inner) => inner,
+            None => {
+                let call = Self {
+                    weights: self.weights.clone(),
+                    targets: self.targets.clone(),
+                    dropout: self.dropout,
+                    keep: true,
+                };
+                let (_, saved) = call.forward(&saved.input.to_vec(isa), values, true);
+                again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");
+                &again
+            }
+        };
+        let width = self.weights.up.weight.width();
+        let x = saved.input.to_vec(isa);
+        let mut d_values = vec![0.0; values.len()];
+        let d_out = unfinish(isa, dy, &self.weights.after, self.weights.residual_scale, inner.output.as_ref(), width);
+        let (ins, out) = (self.projections_in(values), self.projection_out(values));
+        let half = self.inner();
+        let mut hidden = vec![0.0; saved.input.n_rows() * half];
+        each_row(&mut hidden, half, half * 16, |row, out| {
+            let mut gate = vec![0.0; ins.stride];
+            if let Some(kept) = &inner.gate {
+                kept.row(isa, row, &mut gate[..half]);
+            }
+            inner.up.row(isa, row, &mut gate[ins.stride - half..]);
+            self.hidden(&gate, out);
+        });
+        let mut d_hidden = vec![0.0; hidden.len()];
+        out.backward(&hidden, &inner.low_out.to_vec(isa), &d_out, Some(&mut d_hidden), &mut d_values);
+        drop(hidden);
+        let mut d_inner = vec![0.0; saved.input.n_rows() * ins.stride];
+        each_row(&mut d_inner, ins.stride, half * 24, |row, d_row| {
+            let (first, second) = d_row.split_at_mut(ins.stride - half);
+            let d_hidden = &d_hidden[row * half..][..half];
+            match &inner.gate {
+                Some(gate) => {
+                    gate.row(isa, row, first);
+                    inner.up.row(isa, row, second);
+                    glu_backward(isa, self.weights.activation, first, second, d_hidden);
+                }
+                None => {
+                    inner.up.row(isa, row, second);
+                    glu_backward(isa, self.weights.activation, second, &mut [], d_hidden);
+                }
+            }
+        });
+        drop(d_hidden);
+        let mut normed = vec![0.0; x.len()];
+        each_row(&mut normed, width, width * 8, |row, out| self.normed(&x[row * width..][..width], out));
+        let mut d_normed = vec![0.0; if with_input { x.len() } else { 0 }];
+        let low = inner.low_in.to_vec(isa);
+        ins.backward(&normed, &low, &d_inner, with_input.then_some(&mut d_normed), &mut d_values);
+        [through_norm(isa, &x, dy, d_normed, &self.weights.before, width), d_values]
+    }
+}
+
+/// Some columns of `[n_rows, stride]`, kept.
+pub(super) fn part_of(
+    isa: Isa,
+    precision: Precision,
+    values: &[f32],
+    stride: usize,
+    from: usize,
+    width: usize,
+) -> Kept {
+    let mut part = vec![0.0; values.len() / stride * width];
+    each_row(&mut part, width, width, |row, out| out.copy_from_slice(&values[row * stride + from..][..width]));
+    Kept::new(isa, precision, part, width)
+}
+
+/// Adds the residual where the last product has not, behind a norm where there is one. Gives what that norm read.
+#[allow(clippy::too_many_arguments, reason = "the end of both halves of a block")]
+pub(super) fn finish(
+    isa: Isa,
+    precision: Precision,
+    x: &[f32],
+    y: &mut Vec<f32>,
+    after: &Option<NormWeights>,
+    scale: f32,
+    save: bool,
+    store: Store,
+) -> Option<Kept> {
+    if store == Store::Add {
+        return None;
+    }
+    let width = after.as_ref().map_or(x.len().min(1024), |norm| norm.weight.len());
+    let output = (save && after.is_some()).then(|| Kept::new(isa, precision, y.clone(), width));
+    match after {
+        Some(norm) => each_row(y, width, width * 8, |row, y| {
+            let update = y.to_vec();
+            norm.row(isa, &update, y);
+            y.iter_mut().zip(&x[row * width..]).for_each(|(y, x)| *y = x + *y * scale);
+        }),
+        None => y.iter_mut().zip(x).for_each(|(y, x)| *y = x + *y * scale),
+    }
+    output
+}
+
+/// The gradient of the last projection's output.
+pub(super) fn unfinish(
+    isa: Isa,
+    dy: &[f32],
+    after: &Option<NormWeights>,
+    scale: f32,
+    output: Option<&Kept>,
+    width: usize,
+) -> Vec<f32> {
+    let mut d_out: Vec<f32> = if scale == 1.0 { dy.to_vec() } else { dy.iter().map(|dy| dy * scale).collect() };
+    if let (Some(norm), Some(output)) = (after, output) {
+        each_row(&mut d_out, width, width * 8, |row, d_out| {
+            let (mut read, d_normed) = (vec![0.0; width], d_out.to_vec());
+            output.row(isa, row, &mut read);
+            d_out.fill(0.0);
+            norm.row_backward(isa, &read, &d_normed, d_out);
+        });
+    }
+    d_out
+}
+
+/// The gradient of a half's input: of its residual, and of what its first norm read.
+pub(super) fn through_norm(
+    isa: Isa,
+    x: &[f32],
+    dy: &[f32],
+    d_normed: Vec<f32>,
+    before: &Option<NormWeights>,
+    width: usize,
+) -> Vec<f32> {
+    if d_normed.is_empty() {
+        return d_normed;
+    }
+    let mut dx = dy.to_vec();
+    each_row(&mut dx, width, width * 8, |row, dx| {
+        let place = row * width..(row + 1) * width;
+        match before {
+            Some(norm) => norm.row_backward(isa, &x[place.clone()], &d_normed[place], dx),
+            None => dx.iter_mut().zip(&d_normed[place]).for_each(|(dx, d)| *dx += d),
+        }
+    });
+    dx
+}

@@ -1,0 +1,62 @@
+//! A weight that never changes.
+
+#[cfg(feature = "kernels")]
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+#[cfg(feature = "kernels")]
+use janus_kernels::{Isa, Panels};
+
+use crate::device::Compute;
+
+/// A frozen matrix `[rows, columns]`, held once, in the form in which it is computed with. Never a parameter.
+#[derive(Debug, Clone)]
+pub(crate) enum FrozenWeight {
+    /// A tensor for burn's primitives.
+    Dense(Tensor<2>),
+    /// Panels for our kernels.
+    #[cfg(feature = "kernels")]
+    Packed(Arc<Panels>),
+}
+
+impl FrozenWeight {
+    pub(crate) fn new(values: Vec<f32>, shape: [usize; 2], compute: &Compute) -> Self {
+        #[cfg(feature = "kernels")]
+        if let Some(precision) = compute.kernels() {
+            return Self::Packed(Arc::new(Panels::pack(Isa::best(), precision, &values, shape[1])));
+        }
+        Self::Dense(Tensor::from_data(TensorData::new(values, shape), compute.device()))
+    }
+
+    /// `x W^T`
+    ///
+    /// # Shapes
+    /// - x: `[n, columns]`
+    /// - output: `[n, rows]`
+    pub(crate) fn project(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => x.matmul(weight.clone().transpose()),
+            #[cfg(feature = "kernels")]
+            Self::Packed(weight) => super::fused::project(x, weight),
+        }
+    }
+
+    /// Some of its rows, `[indices, columns]`.
+    pub(crate) fn rows(&self, indices: &[i32], device: &Device) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => {
+                let ids = Tensor::<1, Int>::from_data(TensorData::new(indices.to_vec(), [indices.len()]), device);
+                weight.clone().select(0, ids)
+            }
+            #[cfg(feature = "kernels")]
+            Self::Packed(weight) => {
+                let width = weight.width();
+                let mut rows = vec![0.0; indices.len() * width];
+                janus_kernels::each_row(&mut rows, width, 64 * width, |index, row| {
+                    weight.row(indices[index] as usize, row);
+                });
+                Tensor::from_data(TensorData::new(rows, [indices.len(), width]), device)
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Our side of the comparison with other implementations: one piece of work a process, so that its memory is its own.
+//! Prints one JSON object; `tests/peers/run` calls it.
+
+use std::{path::PathBuf, time::Instant};
+
+use janus_core::{Adapter, DeviceChoice, LanguageModel, LoraConfig, Precision, TokenBatch, TokenIds, TrainingPass};
+use janus_train::{AdamW, AdamWConfig, Batch, Example, step};
+
+/// Settings: file, work, device, precision, rounds.
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let mut next = |what: &str| args.next().unwrap_or_else(|| panic!("{what} is missing"));
+    let (base, work) = (PathBuf::from(next("the model")), next("the work"));
+    let device: DeviceChoice = next("the device").parse().unwrap_or_else(|error| panic!("{error}"));
+    let precision: Precision = next("the precision").parse().unwrap_or_else(|error| panic!("{error}"));
+    let rounds: usize = next("the number of rounds").parse().expect("a number of rounds");
+    let start = Instant::now();
+    let compute = device.init(precision).unwrap_or_else(|error| panic!("{error}"));
+    let model = LanguageModel::load(&base, &compute).unwrap_or_else(|error| panic!("{error}"));
+    let load = start.elapsed().as_secs_f64();
+    let ids = |count: usize| TokenIds((0..count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect());
+    let (tokens, seconds) = match work.as_str() {
+        "load" => (0, load),
+        "prefill_512" | "prefill_1024" => {
+            let count = if work == "prefill_512" { 512 } else { 1024 };
+            let batch = TokenBatch::new(&[ids(count)]);
+            let run = || {
+                let states = model.decoder.forward(&batch, false).expect("fits");
+                let last = states.last.slice([count - 1..count]);
+                let _ = model.lm_head.forward(last).into_data();
+            };
+            (count, best(rounds, run))
+        }
+        _ => {
+            let (rows, length) = if work.starts_with("lora_1x1024") { (1, 1024) } else { (4, 512) };
+            let keep_activations = !work.ends_with("recomputed");
+            let examples = vec![Example { ids: ids(length), credited: vec![true; length] }; rows];
+            let batch = Batch::pack(&examples).expect("fits");
+            let mut adapter = Adapter::new(&LoraConfig::default(), model.decoder.config(), 1, compute.device())
+                .expect("a valid rank");
+            let mut values: Vec<Vec<f32>> =
+                adapter.values().into_iter().map(|values| values.into_data().try_into_vec().expect("f32")).collect();
+            let mut optim = AdamW::new(AdamWConfig::default(), values.iter().map(Vec::len));
+            let run = || {
+                let training = TrainingPass { keep_activations, seed: 1, step: optim.step };
+                let done = step(&model, &adapter, &batch, training).expect("fits");
+                optim.update(1e-4, &mut values, &done.gradients);
+                let tensors = values.iter().map(|values| {
+                    let data = burn::tensor::TensorData::new(values.clone(), [values.len()]);
+                    burn::tensor::Tensor::from_data(data, compute.device())
+                });
+                adapter = adapter.with_values(tensors.collect());
+            };
+            (rows * length, best(rounds, run))
+        }
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    println!(
+        "{{\"peer\": \"janus\", \"device\": \"{device}\", \"dtype\": \"{}\", \"what\": \"{work}\", \"seconds\": {seconds:.4}, \
+         \"tok_s\": {:.1}, \"max_rss_mb\": {}}}",
+        compute.precision(),
+        tokens as f64 / seconds,
+        peak / 1024
+    );
+}
+
+fn best(rounds: usize, mut run: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..rounds).map(round).fold(f64::INFINITY, f64::min)
+}

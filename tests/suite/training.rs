@@ -1,0 +1,108 @@
+//! A step of training on every way to compute, against burn's own automatic differentiation.
+
+use burn::tensor::{Tensor, TensorData};
+use janus_core::{Adapter, Compute, DeviceChoice, LanguageModel, LoraConfig, Precision, TokenIds, TrainingPass};
+use janus_train::{AdamW, AdamWConfig, Batch, Example, Step, clip_global_norm, step};
+
+use crate::{decoder::FOLDERS, golden};
+
+const TRAINING: TrainingPass = TrainingPass { keep_activations: true, seed: 3, step: 7 };
+
+/// Two examples of unequal length; one begins with tokens that nobody is credited for.
+fn batch() -> Batch {
+    let ids = |seed: u32, length: u32| TokenIds((0..length).map(|at| 3 + (at * 31 + seed * 17) % 90).collect());
+    Batch::pack(&[
+        Example { ids: ids(1, 19), credited: (0..19).map(|at| at > 8).collect() },
+        Example { ids: ids(2, 30), credited: vec![true; 30] },
+    ])
+    .expect("both teach something")
+}
+
+/// An adapter whose `B` is not 0, so that every gradient is there.
+fn adapter(model: &LanguageModel, compute: &Compute, dropout: f64) -> Adapter {
+    let config = LoraConfig { rank: 3, alpha: 5.0, dropout };
+    let fresh = Adapter::new(&config, model.decoder.config(), 1, compute.device()).expect("valid");
+    let moved = |values: Tensor<1>| {
+        let values = values.into_data().try_into_vec::<f32>().expect("float32");
+        let values: Vec<f32> =
+            values.iter().enumerate().map(|(i, value)| value + 0.1 * (i as f32 * 0.7).sin()).collect();
+        Tensor::from_data(TensorData::new(values.clone(), [values.len()]), compute.device())
+    };
+    fresh.with_values(fresh.values().into_iter().map(moved).collect())
+}
+
+fn run(name: &str, device: DeviceChoice, precision: Precision, dropout: f64, training: TrainingPass) -> Step {
+    let compute = device.init(precision).expect("built in");
+    let model = LanguageModel::load(&golden(name), &compute).unwrap_or_else(|error| panic!("{name}: {error}"));
+    step(&model, &adapter(&model, &compute, dropout), &batch(), training).expect("fits")
+}
+
+/// The difference of two steps: of the loss, and of all gradients against the length of all.
+fn difference(ours: &Step, theirs: &Step) -> (f32, f64) {
+    let pairs = || ours.gradients.iter().flatten().zip(theirs.gradients.iter().flatten());
+    let square = |value: f64| value * value;
+    let apart: f64 = pairs().map(|(ours, theirs)| square(f64::from(*ours) - f64::from(*theirs))).sum();
+    let size: f64 = pairs().map(|(_, theirs)| square(f64::from(*theirs))).sum();
+    ((ours.loss - theirs.loss).abs() / theirs.loss, (apart / size).sqrt())
+}
+
+#[cfg(all(feature = "kernels", feature = "ndarray"))]
+#[test]
+fn the_fused_step_equals_burns_own_differentiation() {
+    for name in FOLDERS {
+        for dropout in [0.0, 0.3] {
+            let plain = run(name, DeviceChoice::Ndarray, Precision::F32, dropout, TRAINING);
+            assert!(plain.gradients.iter().all(|gradient| gradient.iter().any(|value| *value != 0.0)), "{name}");
+            let fused = run(name, DeviceChoice::Flex, Precision::F32, dropout, TRAINING);
+            let (loss, gradients) = difference(&fused, &plain);
+            assert!(
+                loss < 1e-4 && gradients < 1e-4,
+                "{name}, dropout {dropout}: loss {loss:e}, gradients {gradients:e}"
+            );
+            let again = TrainingPass { keep_activations: false, ..TRAINING };
+            let again = run(name, DeviceChoice::Flex, Precision::F32, dropout, again);
+            assert_eq!(again, fused, "{name}: activations made again are the same bits");
+            let rough = run(name, DeviceChoice::Flex, Precision::Bf16, dropout, TRAINING);
+            let (loss, gradients) = difference(&rough, &plain);
+            assert!(loss < 2e-2 && gradients < 1e-1, "{name} in bf16: loss {loss:e}, gradients {gradients:e}");
+        }
+    }
+}
+
+#[test]
+fn dropout_follows_from_seed_and_step_alone() {
+    let run = |training| run("llama", DeviceChoice::Flex, Precision::F32, 0.5, training);
+    let first = run(TRAINING);
+    assert_eq!(run(TRAINING), first);
+    assert_ne!(run(TrainingPass { step: 8, ..TRAINING }).loss, first.loss);
+    assert_ne!(run(TrainingPass { seed: 4, ..TRAINING }).loss, first.loss);
+}
+
+#[test]
+fn an_adapter_learns_its_examples_and_the_base_stays_as_it_is() {
+    let compute = DeviceChoice::Flex.init(Precision::F32).expect("always there");
+    let model = LanguageModel::load(&golden("llama"), &compute).expect("loads");
+    let states = |model: &LanguageModel| {
+        let states = model.decoder.forward(&batch().tokens, false).expect("fits").last;
+        states.into_data().try_into_vec::<f32>().expect("float32")
+    };
+    let before = states(&model);
+    let config = LoraConfig { rank: 8, ..LoraConfig::default() };
+    let mut adapter = Adapter::new(&config, model.decoder.config(), 1, compute.device()).expect("valid");
+    let mut values: Vec<Vec<f32>> =
+        adapter.values().into_iter().map(|values| values.into_data().try_into_vec().expect("float32")).collect();
+    let mut optim = AdamW::new(AdamWConfig::default(), values.iter().map(Vec::len));
+    let fresh = step(&model, &adapter, &batch(), TRAINING).expect("fits").loss;
+    let mut last = fresh;
+    for _ in 0..60 {
+        let mut done = step(&model, &adapter, &batch(), TRAINING).expect("fits");
+        clip_global_norm(&mut done.gradients, 1.0);
+        optim.update(2e-2, &mut values, &done.gradients);
+        let tensor =
+            |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [values.len()]), compute.device());
+        adapter = adapter.with_values(values.iter().map(tensor).collect());
+        last = done.loss;
+    }
+    assert!(last < 0.5 * fresh, "the loss went from {fresh} to {last} only");
+    assert_eq!(states(&model), before, "the base model has changed");
+}
