@@ -240,7 +240,9 @@ impl Seen {
 
 vectorized! {
     fn soften(cap: f32, scores: &mut [f32]) {
-        scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap));
+        for score in scores {
+            *score = cap * tanh(*score / cap);
+        }
     }
 }
 

@@ -82,9 +82,13 @@ vectorized! {
     /// The log-probability of `target`. With `gradient` the products are replaced by its gradient.
     fn log_softmax(scale: f32, cap: f32, logits: &mut [f32], target: usize, gradient: bool) -> f32 {
         if cap > 0.0 {
-            logits.iter_mut().for_each(|logit| *logit = cap * tanh(*logit * scale / cap));
+            for logit in &mut *logits {
+                *logit = cap * tanh(*logit * scale / cap);
+            }
         } else {
-            logits.iter_mut().for_each(|logit| *logit *= scale);
+            for logit in &mut *logits {
+                *logit *= scale;
+            }
         }
         const LANES: usize = 64;
         let mut most = [f32::NEG_INFINITY; LANES];
@@ -104,9 +108,13 @@ vectorized! {
         let log_sum = most + sums.iter().sum::<f32>().ln();
         let logprob = logits[target] - log_sum;
         if gradient {
-            let slope = |logit: f32| if cap > 0.0 { (1.0 - (logit / cap) * (logit / cap)) * scale } else { scale };
-            let at_target = slope(logits[target]);
-            logits.iter_mut().for_each(|logit| *logit = -exp(*logit - log_sum) * slope(*logit));
+            // d log p / d product = (1 at the target - p) * slope of the cap.
+            let inverse = if cap > 0.0 { 1.0 / cap } else { 0.0 };
+            let at_target = (1.0 - logits[target] * inverse * logits[target] * inverse) * scale;
+            for logit in &mut *logits {
+                let capped = *logit * inverse;
+                *logit = -exp(*logit - log_sum) * (1.0 - capped * capped) * scale;
+            }
             logits[target] += at_target;
         }
         logprob

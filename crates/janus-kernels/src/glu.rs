@@ -70,9 +70,13 @@ vectorized! {
 #[inline(always)]
 fn forward(kind: Nonlinearity, gate: &[f32], up: &[f32], out: &mut [f32]) {
     if up.is_empty() {
-        out.iter_mut().zip(gate).for_each(|(out, gate)| *out = kind.at(*gate).0);
+        for (out, gate) in out.iter_mut().zip(gate) {
+            *out = kind.at(*gate).0;
+        }
     } else {
-        out.iter_mut().zip(gate).zip(up).for_each(|((out, gate), up)| *out = kind.at(*gate).0 * up);
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = kind.at(*gate).0 * up;
+        }
     }
 }
 
@@ -90,7 +94,9 @@ vectorized! {
 #[inline(always)]
 fn backward(kind: Nonlinearity, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     if up.is_empty() {
-        gate.iter_mut().zip(dy).for_each(|(gate, dy)| *gate = dy * kind.at(*gate).1);
+        for (gate, dy) in gate.iter_mut().zip(dy) {
+            *gate = dy * kind.at(*gate).1;
+        }
     } else {
         for ((gate, up), dy) in gate.iter_mut().zip(up.iter_mut()).zip(dy) {
             let (value, slope) = kind.at(*gate);

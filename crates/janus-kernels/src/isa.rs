@@ -103,7 +103,8 @@ fn is_present(set: Set) -> bool {
 }
 
 /// Defines a function whose body is compiled once for each instruction set, so that the compiler vectorises it with
-/// what there is: `vectorized! { pub fn name(a: A) -> R { body } }` becomes `name(isa: Isa, a: A) -> R`.
+/// what there is. Loops are written with `for`: a closure handed to an iterator is compiled apart, without it.
+/// `vectorized! { pub fn name(a: A) -> R { body } }` becomes `name(isa: Isa, a: A) -> R`.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*

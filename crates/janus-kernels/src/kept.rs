@@ -79,12 +79,16 @@ impl Kept {
 
 vectorized! {
     fn narrow(values: &[f32], out: &mut [u16]) {
-        out.iter_mut().zip(values).for_each(|(out, value)| *out = word::to_bf16(*value) as u16);
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = word::to_bf16(*value) as u16;
+        }
     }
 }
 
 vectorized! {
     fn widen(values: &[u16], out: &mut [f32]) {
-        out.iter_mut().zip(values).for_each(|(out, value)| *out = f32::from_bits(u32::from(*value) << 16));
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = f32::from_bits(u32::from(*value) << 16);
+        }
     }
 }

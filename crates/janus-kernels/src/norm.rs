@@ -33,7 +33,9 @@ vectorized! {
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
             *out = (x - mean) * scale * weight;
         }
-        out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        for (out, bias) in out.iter_mut().zip(bias) {
+            *out += bias;
+        }
     }
 }
 

@@ -92,10 +92,16 @@ vectorized! {
     /// The words of one row.
     pub(crate) fn along(precision: Precision, row: &[f32], words: &mut [u32]) {
         match precision {
-            Precision::F32 => words.iter_mut().zip(row).for_each(|(word, value)| *word = value.to_bits()),
+            Precision::F32 => {
+                for (word, value) in words.iter_mut().zip(row) {
+                    *word = value.to_bits();
+                }
+            }
             Precision::Bf16 => {
                 let (pairs, rest) = row.as_chunks::<2>();
-                words.iter_mut().zip(pairs).for_each(|(word, pair)| *word = word::pair(pair[0], pair[1]));
+                for (word, pair) in words.iter_mut().zip(pairs) {
+                    *word = word::pair(pair[0], pair[1]);
+                }
                 if let [last] = rest {
                     words[pairs.len()] = word::pair(*last, 0.0);
                 }
@@ -243,14 +249,20 @@ vectorized! {
     /// One word of [`NR`] columns.
     pub(crate) fn side_by_side(precision: Precision, first: &[f32], second: Option<&[f32]>, words: &mut [u32]) {
         match (precision, second) {
-            (Precision::F32, _) => words.iter_mut().zip(first).for_each(|(word, value)| *word = value.to_bits()),
+            (Precision::F32, _) => {
+                for (word, value) in words.iter_mut().zip(first) {
+                    *word = value.to_bits();
+                }
+            }
             (Precision::Bf16, Some(second)) => {
                 for ((word, first), second) in words.iter_mut().zip(first).zip(second) {
                     *word = word::pair(*first, *second);
                 }
             }
             (Precision::Bf16, None) => {
-                words.iter_mut().zip(first).for_each(|(word, first)| *word = word::pair(*first, 0.0));
+                for (word, first) in words.iter_mut().zip(first) {
+                    *word = word::pair(*first, 0.0);
+                }
             }
         }
     }
