@@ -81,7 +81,8 @@ fn architectures_are_named_in_formats_alone() {
 fn libraries_neither_print_nor_hold_leftovers() {
     let mut problems = Vec::new();
     // A bench prints what it measured.
-    for (path, text) in rust_files("crates").into_iter().filter(|(path, _)| !path.iter().any(|part| part == "benches")) {
+    for (path, text) in rust_files("crates").into_iter().filter(|(path, _)| !path.iter().any(|part| part == "benches"))
+    {
         let code: String = without_tests(&text).lines().filter(|line| !line.trim_start().starts_with("//")).collect();
         for word in ["println!", "print!(", "todo!(", "unimplemented!(", "dbg!(", "FIXME", "TODO", "XXX"] {
             if code.contains(word) {

@@ -257,11 +257,23 @@ impl Janus {
         if progress.stop() {
             return Err(Error::Interrupted);
         }
-        let prompts = group.iter().map(|prepared| prepared.ids.clone()).collect();
-        let mut session = Session::new(&self.model, prompts, self.reserve(config))?;
-        let (written, tokens) = match config.analysis {
-            Analysis::None => (vec![None; group.len()], &self.alone),
+        let prompts = |lead: &TokenIds| -> Vec<TokenIds> {
+            let prompt = |prepared: &Prepared<'_>| {
+                let mut ids = prepared.ids.clone();
+                ids.extend(lead.iter().copied());
+                ids
+            };
+            group.iter().map(prompt).collect()
+        };
+        let (written, tokens, logits) = match config.analysis {
+            Analysis::None => {
+                // One pass: the verdict line stands right behind the prompt.
+                let session = Session::new(&self.model, prompts(&self.alone.lead), 0)?;
+                let logits = session.logits().map(<[f32]>::to_vec).collect();
+                (vec![None; group.len()], &self.alone, logits)
+            }
             Analysis::Full => {
+                let mut session = Session::new(&self.model, prompts(&TokenIds::default()), self.reserve(config))?;
                 let settings = GenerateConfig {
                     sampling: config.sampling,
                     max_tokens: config.max_tokens,
@@ -274,10 +286,10 @@ impl Janus {
                     if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
                 let written = session.generate(&self.tokenizer, &settings, &seeds, &mut on_text)?;
-                (written.into_iter().map(Some).collect(), &self.behind_analysis)
+                let logits: Vec<Vec<f32>> = session.logits_behind(&self.behind_analysis.lead)?;
+                (written.into_iter().map(Some).collect(), &self.behind_analysis, logits)
             }
         };
-        let logits = session.logits_behind(&tokens.lead)?;
         let seconds = start.elapsed().as_secs_f64();
         let answers = group.iter().zip(written).zip(logits);
         answers

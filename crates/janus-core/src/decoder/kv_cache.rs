@@ -68,6 +68,35 @@ impl KvCache {
         self.lengths[row] = length;
     }
 
+    /// Makes a row begin with the first `length` tokens of another one, and hold nothing else.
+    pub(crate) fn copy_beginning(&mut self, from: usize, to: usize, length: usize) {
+        assert!(length <= self.lengths[from], "a row of {} tokens has no first {length}", self.lengths[from]);
+        self.lengths[to] = length;
+        if from == to || length == 0 {
+            return;
+        }
+        match &mut self.layers {
+            Layers::Dense(layers) => {
+                for layer in layers {
+                    let copied = layer.take().expect("a layer's buffers are put back after each write").map(|buffer| {
+                        let beginning = buffer.clone().slice(s![from..from + 1, .., ..length, ..]);
+                        buffer.slice_assign(s![to..to + 1, .., ..length, ..], beginning)
+                    });
+                    *layer = Some(copied);
+                }
+            }
+            #[cfg(feature = "kernels")]
+            Layers::Packed(layers) => {
+                for layer in layers {
+                    let mut rows = layer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    let mut copy = rows[from].clone();
+                    copy.truncate(length);
+                    rows[to] = copy;
+                }
+            }
+        }
+    }
+
     /// One layer as our kernels read it.
     #[cfg(feature = "kernels")]
     pub(crate) fn packed(&self, layer: usize) -> Option<crate::ops::LayerCache> {

@@ -129,7 +129,9 @@ fn halves_from_interleaved(values: &[f32], head_dim: usize, width: usize) -> Vec
         let (head, within) = (row / head_dim, row % head_dim);
         head * head_dim + 2 * (within % half) + within / half
     };
-    (0..n_rows).flat_map(|row| values[row_of(row) * width..][..width].iter().copied()).collect()
+    let mut turned = Vec::with_capacity(values.len());
+    (0..n_rows).for_each(|row| turned.extend_from_slice(&values[row_of(row) * width..][..width]));
+    turned
 }
 
 /// The error of a file whose tokenizer cannot be understood.

@@ -1,6 +1,7 @@
 //! Stored numbers -> float32: the plain types, and the block formats of GGUF (ggml-quants.c, `dequantize_row_*`).
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 /// How a tensor's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,9 @@ impl StoredType {
     }
 }
 
+/// Blocks that one task turns.
+const TASK: usize = 1 << 12;
+
 /// Turns whole blocks into numbers.
 ///
 /// # Panics
@@ -76,38 +80,48 @@ impl StoredType {
 pub(crate) fn dequantize(stored: StoredType, bytes: &[u8]) -> Vec<f32> {
     let (numbers, size) = stored.block();
     assert!(bytes.len().is_multiple_of(size), "{} bytes are no whole number of blocks of {size}", bytes.len());
-    let mut out = Vec::with_capacity(bytes.len() / size * numbers);
-    for block in bytes.chunks_exact(size) {
-        match stored {
-            StoredType::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-            StoredType::F16 => out.push(half_at(block, 0)),
-            StoredType::Bf16 => out.push(bf16::from_le_bytes([block[0], block[1]]).to_f32()),
-            StoredType::Q8_0 => {
-                let scale = half_at(block, 0);
-                out.extend(block[2..].iter().map(|byte| f32::from(*byte as i8) * scale));
-            }
-            StoredType::Q4_0 => {
-                let scale = half_at(block, 0);
-                out.extend(nibbles(&block[2..]).map(|nibble| (f32::from(nibble) - 8.0) * scale));
-            }
-            StoredType::Q4_1 => {
-                let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-                out.extend(nibbles(&block[4..]).map(|nibble| f32::from(nibble) * scale + minimum));
-            }
-            StoredType::Q5_0 => {
-                let scale = half_at(block, 0);
-                out.extend(five_bits(&block[2..]).map(|value| (f32::from(value) - 16.0) * scale));
-            }
-            StoredType::Q5_1 => {
-                let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-                out.extend(five_bits(&block[4..]).map(|value| f32::from(value) * scale + minimum));
-            }
-            StoredType::Q4K => k_block(block, &block[16..], None, &mut out),
-            StoredType::Q5K => k_block(block, &block[48..], Some(&block[16..48]), &mut out),
-            StoredType::Q6K => q6k_block(block, &mut out),
+    let mut out = vec![0.0; bytes.len() / size * numbers];
+    out.par_chunks_mut(numbers * TASK).zip(bytes.par_chunks(size * TASK)).for_each(|(out, bytes)| {
+        for (out, block) in out.chunks_exact_mut(numbers).zip(bytes.chunks_exact(size)) {
+            dequantize_block(stored, block, out);
         }
-    }
+    });
     out
+}
+
+fn dequantize_block(stored: StoredType, block: &[u8], out: &mut [f32]) {
+    match stored {
+        StoredType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+        StoredType::F16 => out[0] = half_at(block, 0),
+        StoredType::Bf16 => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        StoredType::Q8_0 => {
+            let scale = half_at(block, 0);
+            fill(out, block[2..].iter().map(|byte| f32::from(*byte as i8) * scale));
+        }
+        StoredType::Q4_0 => {
+            let scale = half_at(block, 0);
+            nibbles(&block[2..], out, |nibble| (f32::from(nibble) - 8.0) * scale);
+        }
+        StoredType::Q4_1 => {
+            let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+            nibbles(&block[4..], out, |nibble| f32::from(nibble) * scale + minimum);
+        }
+        StoredType::Q5_0 => {
+            let scale = half_at(block, 0);
+            fill(out, five_bits(&block[2..]).map(|value| (f32::from(value) - 16.0) * scale));
+        }
+        StoredType::Q5_1 => {
+            let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+            fill(out, five_bits(&block[4..]).map(|value| f32::from(value) * scale + minimum));
+        }
+        StoredType::Q4K => k_block(block, &block[16..], None, out),
+        StoredType::Q5K => k_block(block, &block[48..], Some(&block[16..48]), out),
+        StoredType::Q6K => q6k_block(block, out),
+    }
+}
+
+fn fill(out: &mut [f32], values: impl Iterator<Item = f32>) {
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
 }
 
 fn half_at(block: &[u8], at: usize) -> f32 {
@@ -115,18 +129,22 @@ fn half_at(block: &[u8], at: usize) -> f32 {
 }
 
 /// 16 bytes -> 32 values: the low halves of all bytes, then the high halves.
-fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    bytes.iter().map(|byte| byte & 0x0f).chain(bytes.iter().map(|byte| byte >> 4))
+fn nibbles(bytes: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
+    let (low, high) = out.split_at_mut(16);
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        (*low, *high) = (value(byte & 0x0f), value(byte >> 4));
+    }
 }
 
 /// 4 bytes of fifth bits and 16 bytes of nibbles -> 32 values.
 fn five_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    nibbles(&bytes[4..]).enumerate().map(move |(index, low)| low | (((high >> index) & 1) as u8) << 4)
+    let low = bytes[4..].iter().map(|byte| byte & 0x0f).chain(bytes[4..].iter().map(|byte| byte >> 4));
+    low.enumerate().map(move |(index, low)| low | (((high >> index) & 1) as u8) << 4)
 }
 
 /// Q4_K and Q5_K: eight sub-blocks of 32, each with a 6-bit scale and a 6-bit minimum.
-fn k_block(block: &[u8], low: &[u8], high: Option<&[u8]>, out: &mut Vec<f32>) {
+fn k_block(block: &[u8], low: &[u8], high: Option<&[u8]>, out: &mut [f32]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
     let packed = &block[4..16];
     for sub in 0..8 {
@@ -140,13 +158,13 @@ fn k_block(block: &[u8], low: &[u8], high: Option<&[u8]>, out: &mut Vec<f32>) {
         for (index, byte) in bytes.iter().enumerate() {
             let low = if sub % 2 == 0 { byte & 0x0f } else { byte >> 4 };
             let high = high.map_or(0, |high| (high[index] >> sub & 1) << 4);
-            out.push(factor * f32::from(low | high) - offset);
+            out[sub * 32 + index] = factor * f32::from(low | high) - offset;
         }
     }
 }
 
 /// Q6_K: sixteen sub-blocks of 16, each with an 8-bit scale.
-fn q6k_block(block: &[u8], out: &mut Vec<f32>) {
+fn q6k_block(block: &[u8], out: &mut [f32]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let scale = half_at(block, 208);
     for index in 0..256 {
@@ -156,7 +174,7 @@ fn q6k_block(block: &[u8], out: &mut Vec<f32>) {
         let nibble = if run < 2 { byte & 0x0f } else { byte >> 4 };
         let bits = high[half * 32 + at] >> (2 * run) & 3;
         let factor = scale * f32::from(scales[index / 16] as i8);
-        out.push(factor * (f32::from(nibble | bits << 4) - 32.0));
+        out[index] = factor * (f32::from(nibble | bits << 4) - 32.0);
     }
 }
 

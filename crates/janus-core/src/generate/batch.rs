@@ -88,16 +88,34 @@ impl<'a> Session<'a> {
             return Err(Error::ContextLength { needed, limit });
         }
         let mut cache = model.decoder.cache(prompts.len(), longest + reserve);
-        let mut rows = Vec::with_capacity(prompts.len());
-        for (index, prompt) in prompts.into_iter().enumerate() {
-            // One at a time: no padding is computed, and no row sees another.
-            let batch = TokenBatch::new(std::slice::from_ref(&prompt));
-            let states = model.decoder.forward_cached(&batch, &mut cache, index..index + 1)?;
-            let logits = model.logits_at(&states, &[prompt.len() - 1])?.remove(0);
-            let (written, text) = (TokenIds::default(), String::new());
-            rows.push(Row { prompt, written, text, handed: 0, reason: None, logits });
+        let sources = shared_beginnings(&prompts);
+        let mut logits = Vec::with_capacity(prompts.len());
+        // Rows that begin with another one's tokens copy what was computed for them. Neighbours of a kind are read
+        // together: nothing is padded, and no row sees another.
+        let mut first = 0;
+        for run in sources.chunk_by(|a, b| a.is_some() == b.is_some()) {
+            let rows = first..first + run.len();
+            let rest = rows.clone().zip(run).map(|(row, source)| {
+                let (from, shared) = source.unwrap_or((row, 0));
+                cache.copy_beginning(from, row, shared);
+                TokenIds(prompts[row][shared..].to_vec())
+            });
+            let batch = TokenBatch::new(&rest.collect::<Vec<_>>());
+            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone())?;
+            let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
+            logits.extend(model.logits_at(&states, &last)?);
+            first = rows.end;
         }
-        Ok(Self { model, cache, rows })
+        let row = |(prompt, logits)| {
+            let (written, text) = (TokenIds::default(), String::new());
+            Row { prompt, written, text, handed: 0, reason: None, logits }
+        };
+        Ok(Self { model, cache, rows: prompts.into_iter().zip(logits).map(row).collect() })
+    }
+
+    /// Logits of the token behind each row.
+    pub fn logits(&self) -> impl Iterator<Item = &[f32]> {
+        self.rows.iter().map(|row| row.logits.as_slice())
     }
 
     /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets the new text of each
@@ -195,6 +213,24 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Fewer shared tokens than this are read again rather than copied.
+const WORTH_SHARING: usize = 16;
+
+/// For each prompt an earlier one that begins alike, and how many tokens they share; none for those that are read from
+/// their first token, which are the only ones that others copy.
+fn shared_beginnings(prompts: &[TokenIds]) -> Vec<Option<(usize, usize)>> {
+    let mut sources: Vec<Option<(usize, usize)>> = Vec::with_capacity(prompts.len());
+    for (row, prompt) in prompts.iter().enumerate() {
+        let own = (0..row).filter(|earlier| sources[*earlier].is_none()).map(|earlier| {
+            let shared = prompts[earlier].iter().zip(prompt.iter()).take_while(|(a, b)| a == b).count();
+            // The last token is read in any case: its state gives the logits.
+            (earlier, shared.min(prompt.len() - 1))
+        });
+        sources.push(own.max_by_key(|(_, shared)| *shared).filter(|(_, shared)| *shared >= WORTH_SHARING));
+    }
+    sources
+}
+
 /// Cuts a row in front of its stop text.
 fn finish(row: &mut Row, tokenizer: &Tokenizer, stop_texts: &[String]) -> Result<Generated> {
     let n_tokens = row.written.len();
@@ -209,4 +245,17 @@ fn finish(row: &mut Row, tokenizer: &Tokenizer, stop_texts: &[String]) -> Result
     }
     let reason = row.reason.unwrap_or(FinishReason::Length);
     Ok(Generated { ids: row.written.clone(), text: row.text.clone(), reason, n_tokens })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_that_begin_alike_name_one_source_that_is_read_whole() {
+        let ids = |tail: &[u32]| TokenIds((0..20).chain(tail.iter().copied()).collect());
+        let prompts = [ids(&[7]), ids(&[8, 9]), TokenIds(vec![1; 30]), ids(&[7]), TokenIds((0..10).collect())];
+        let sources = shared_beginnings(&prompts);
+        assert_eq!(sources, [None, Some((0, 20)), None, Some((0, 20)), None]);
+    }
 }
