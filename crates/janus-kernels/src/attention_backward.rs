@@ -2,6 +2,7 @@
 
 use crate::{
     attention::{Attended, AttentionConfig, Seen, hide, pack_lanes, score},
+    buffer::Buffer,
     isa::{Isa, vectorized},
     kv::KeyValues,
     math::{exp, sum, tanh},
@@ -70,11 +71,12 @@ pub fn attention_backward(
     let mut d_queries = vec![0.0; n_tokens * n_heads * head_dim];
     // Of each head, turned: `[head_dim][token]`.
     let size = head_dim.next_multiple_of(MR) * padded;
-    let mut turned = vec![0.0; 2 * n_heads * size];
+    let mut turned = Buffer::scratch(2 * n_heads * size);
     let (out, sums) = (Shared::new(&mut d_queries), Shared::new(&mut turned));
     parallel::each(n_heads, n_tokens * n_tokens * head_dim / 4, |head| {
         // SAFETY: each task has its own head.
         let sums = unsafe { sums.part(2 * head * size, 2 * size) };
+        sums.fill(0.0);
         let (d_keys, d_values) = sums.split_at_mut(size);
         let work = Work { isa, config, inputs, d_output, forward: &forward, swapped: &swapped, head, padded };
         for tile in 0..n_tokens.div_ceil(NR) {

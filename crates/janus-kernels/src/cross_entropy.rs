@@ -1,6 +1,7 @@
 //! Log-probabilities of given tokens, and their gradient, without the logits of a whole batch.
 
 use crate::{
+    buffer::Buffer,
     gemm::{Store, gemm, gemm_transposed},
     isa::{Isa, vectorized},
     math::{exp, tanh},
@@ -55,7 +56,7 @@ pub fn token_logprobs(
     assert!(targets.iter().all(|target| (*target as usize) < vocab_size), "targets lie inside the vocabulary");
     let mut logprobs = vec![0.0; targets.len()];
     let mut gradient = vec![0.0; if with_gradient { hidden.len() } else { 0 }];
-    let mut logits = vec![0.0; ROWS.min(targets.len()) * vocab_size];
+    let mut logits = Buffer::scratch(ROWS.min(targets.len()) * vocab_size);
     for (block, targets) in targets.chunks(ROWS).enumerate() {
         let begin = block * ROWS;
         let logits = &mut logits[..targets.len() * vocab_size];

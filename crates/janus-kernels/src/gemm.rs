@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::{
+    buffer::Buffer,
     isa::Isa,
     pack::{Panels, Rows},
     parallel::{self, Shared},
@@ -21,8 +22,16 @@ pub enum Store {
 /// Words of the summed dimension that one run of tiles takes: 32 columns of them stay in the second cache.
 const DEPTH: usize = 1024;
 
-/// Panels of rows and of columns that one task takes.
-const TASK: [usize; 2] = [16, 12];
+/// Words of the summed dimension of a weight that are turned at a time, whole panels of its rows; and words of all
+/// columns together.
+const TURNED: usize = 512;
+const MOST_TURNED: usize = 128 << 10;
+
+/// Panels of columns that one task takes.
+const COLUMNS: usize = 12;
+
+/// Words of rows that one task takes: they stay in the second cache beside a panel of columns.
+const ROWS: usize = 80 << 10;
 
 /// `out[r, offset + n] (+)= sum_k rows[r, k] * weight[n, k]` for each weight and its offset.
 ///
@@ -35,26 +44,27 @@ const TASK: [usize; 2] = [16, 12];
 /// When the shapes or the precisions do not agree.
 pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32], stride: usize, store: Store) {
     let row_panels = rows.n_rows.div_ceil(MR);
+    let depth = rows.depth();
+    let per_task = (ROWS / (MR * depth.clamp(1, DEPTH))).clamp(1, 16);
     let mut tasks = Vec::new();
     for (index, (weight, offset)) in weights.iter().enumerate() {
         assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
         assert_eq!(weight.precision, rows.precision, "both operands have one precision");
         assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
-        for columns in chunks(weight.n.div_ceil(NR), TASK[1]) {
-            tasks.extend(chunks(row_panels, TASK[0]).map(|rows| (index, columns.clone(), rows)));
+        for columns in chunks(weight.n.div_ceil(NR), COLUMNS) {
+            tasks.extend(chunks(row_panels, per_task).map(|rows| (index, columns.clone(), rows)));
         }
     }
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     let out = Shared::new(out);
-    let depth = rows.depth();
     let tiles = tiles(isa, rows.precision);
-    let work = TASK[0].min(row_panels) * MR * TASK[1] * NR * depth / 16;
+    let work = per_task.min(row_panels) * MR * COLUMNS * NR * depth / 16;
     parallel::each(tasks.len(), work, |task| {
         let (index, columns, panels) = &tasks[task];
         let (weight, offset) = weights[*index];
         for (step, words) in chunks(depth, DEPTH).enumerate() {
             for column in columns.clone() {
-                let b = &weight.words[(column * depth + words.start) * NR..][..words.len() * NR];
+                let b = &weight.words.words()[(column * depth + words.start) * NR..][..words.len() * NR];
                 let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
                 let place =
                     Place { out: &out, stride, column: offset + column * NR, n: NR.min(weight.n - column * NR) };
@@ -82,20 +92,24 @@ pub fn gemm_transposed(isa: Isa, rows: &Rows, weight: &Panels, out: &mut [f32], 
     let per = rows.precision.numbers();
     let (depth, row_panels) = (rows.depth(), rows.n_rows.div_ceil(MR));
     let tiles = tiles(isa, rows.precision);
-    // A task has whole columns, so that each part of the weight is turned once; it takes several at a time, so that the
-    // rows are read from memory once for all of them.
+    // A task has whole columns, so that each part of the weight is turned once. It turns a stretch of several columns and
+    // then goes down the rows, so that these are read once for all of them.
     let columns = weight.width.div_ceil(NR);
-    let per_task = columns.div_ceil(2 * rayon::current_num_threads());
+    let per_task = columns.div_ceil(2 * rayon::current_num_threads()).min(MOST_TURNED / (TURNED * NR));
     parallel::each(columns.div_ceil(per_task), per_task * rows.n_rows * NR * depth / 16, |task| {
         let columns = task * per_task..(task * per_task + per_task).min(columns);
-        let mut b = vec![0; DEPTH.min(depth) * NR];
-        for (step, words) in chunks(depth, DEPTH).enumerate() {
-            for column in columns.clone() {
-                let b = &mut b[..words.len() * NR];
-                weight.transposed(column, words.start * per..(words.end * per).min(weight.n), b);
-                let block = Block { rows, panels: 0..row_panels, words: words.clone(), b };
-                let place = Place { out: &out, stride, column: column * NR, n: NR.min(stride - column * NR) };
-                block.run(tiles, &place, store == Store::Add || step > 0);
+        let mut turned = Buffer::scratch(columns.len() * TURNED.min(depth) * NR);
+        for (step, words) in chunks(depth, TURNED).enumerate() {
+            let size = words.len() * NR;
+            for (column, b) in columns.clone().zip(turned.words_mut().chunks_exact_mut(size)) {
+                weight.transposed(isa, column, words.start * per..(words.end * per).min(weight.n), b);
+            }
+            for panel in 0..row_panels {
+                for (column, b) in columns.clone().zip(turned.words().chunks_exact(size)) {
+                    let block = Block { rows, panels: panel..panel + 1, words: words.clone(), b };
+                    let place = Place { out: &out, stride, column: column * NR, n: NR.min(stride - column * NR) };
+                    block.run(tiles, &place, store == Store::Add || step > 0);
+                }
             }
         }
     });
@@ -122,7 +136,7 @@ impl Block<'_> {
         let (depth, count) = (self.rows.depth(), self.words.len());
         assert_eq!(self.b.len(), count * NR, "a word of each column");
         for panel in self.panels.clone() {
-            let a = &self.rows.words[(panel * depth + self.words.start) * MR..][..count * MR];
+            let a = &self.rows.words.words()[(panel * depth + self.words.start) * MR..][..count * MR];
             let present = MR.min(self.rows.n_rows - panel * MR);
             let tile = tiles[present - 1];
             let at = |r: usize| (panel * MR + r) * place.stride + place.column;

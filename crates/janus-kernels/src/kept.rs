@@ -2,6 +2,7 @@
 
 use crate::{
     Precision,
+    buffer::Buffer,
     isa::{Isa, vectorized},
     parallel::{self, Shared},
     word,
@@ -24,9 +25,9 @@ const BLOCK: usize = 1 << 14;
 
 impl Kept {
     /// Keeps `[rows, width]`.
-    pub fn new(isa: Isa, precision: Precision, values: Vec<f32>, width: usize) -> Self {
+    pub fn new(isa: Isa, precision: Precision, values: &[f32], width: usize) -> Self {
         let values = match precision {
-            Precision::F32 => Values::F32(values),
+            Precision::F32 => Values::F32(values.to_vec()),
             Precision::Bf16 => {
                 let mut halves = vec![0; values.len()];
                 let shared = Shared::new(&mut halves);
@@ -60,11 +61,15 @@ impl Kept {
     }
 
     /// All rows.
-    pub fn to_vec(&self, isa: Isa) -> Vec<f32> {
+    pub fn read(&self, isa: Isa) -> Buffer {
         match &self.values {
-            Values::F32(values) => values.clone(),
+            Values::F32(values) => {
+                let mut out = Buffer::scratch(values.len());
+                out.copy_from_slice(values);
+                out
+            }
             Values::Bf16(values) => {
-                let mut out = vec![0.0; values.len()];
+                let mut out = Buffer::scratch(values.len());
                 let shared = Shared::new(&mut out);
                 parallel::each(values.len().div_ceil(BLOCK), BLOCK, |block| {
                     let from = &values[block * BLOCK..(block * BLOCK + BLOCK).min(values.len())];

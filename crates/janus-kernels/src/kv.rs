@@ -1,6 +1,13 @@
 //! Keys and values of one sequence, packed as attention reads them: as left operands.
 
-use crate::{Precision, isa::Isa, pack::along, tile::MR, word};
+use crate::{
+    Precision,
+    isa::Isa,
+    pack::along,
+    parallel::{self, Shared},
+    tile::MR,
+    word,
+};
 
 /// Keys and values of up to `capacity` tokens.
 ///
@@ -59,22 +66,25 @@ impl KeyValues {
     /// When there is no room.
     pub fn append(&mut self, isa: Isa, n_tokens: usize, keys: &[f32], values: &[f32], stride: usize) {
         assert!(self.length + n_tokens <= self.capacity, "{} + {n_tokens} tokens need more room", self.length);
-        let (depth, head_dim) = (self.precision.words(self.head_dim), self.head_dim);
-        let value_words = self.precision.words(self.capacity);
-        let mut words = vec![0; depth];
-        for token in 0..n_tokens {
-            let at = self.length + token;
-            let (key, value) = (&keys[token * stride..], &values[token * stride..]);
-            for head in 0..self.n_heads {
-                along(isa, self.precision, &key[head * head_dim..][..head_dim], &mut words);
-                let base = (head * self.capacity + at / MR * MR) * depth + at % MR;
+        let (precision, head_dim, first) = (self.precision, self.head_dim, self.length);
+        let (depth, value_words) = (precision.words(head_dim), precision.words(self.capacity));
+        let sizes = [self.capacity * depth, head_dim.div_ceil(MR) * value_words * MR];
+        let (all_keys, all_values) = (Shared::new(&mut self.keys), Shared::new(&mut self.values));
+        parallel::each(self.n_heads, n_tokens * head_dim * 4, |head| {
+            // SAFETY: each task has its own head.
+            let (own_keys, own_values) =
+                unsafe { (all_keys.part(head * sizes[0], sizes[0]), all_values.part(head * sizes[1], sizes[1])) };
+            let mut words = vec![0; depth];
+            for token in 0..n_tokens {
+                let (at, place) = (first + token, token * stride + head * head_dim);
+                along(isa, precision, &keys[place..place + head_dim], &mut words);
+                let base = at / MR * MR * depth + at % MR;
                 for (d, word) in words.iter().enumerate() {
-                    self.keys[base + d * MR] = *word;
+                    own_keys[base + d * MR] = *word;
                 }
-                let (row, per) = (at / self.precision.numbers(), self.precision.numbers());
-                for (d, value) in value[head * head_dim..][..head_dim].iter().enumerate() {
-                    let panel = head * head_dim.div_ceil(MR) + d / MR;
-                    let word = &mut self.values[(panel * value_words + row) * MR + d % MR];
+                let per = precision.numbers();
+                for (d, value) in values[place..place + head_dim].iter().enumerate() {
+                    let word = &mut own_values[(d / MR * value_words + at / per) * MR + d % MR];
                     *word = match (per, at % per) {
                         (1, _) => value.to_bits(),
                         (_, 0) => word::to_bf16(*value),
@@ -82,7 +92,7 @@ impl KeyValues {
                     };
                 }
             }
-        }
+        });
         self.length += n_tokens;
     }
 

@@ -29,6 +29,7 @@
 
 mod attention;
 mod attention_backward;
+mod buffer;
 mod cross_entropy;
 mod gemm;
 mod glu;
@@ -51,6 +52,7 @@ mod tests;
 
 pub use attention::{Attended, AttentionConfig, attention};
 pub use attention_backward::{AttentionGradients, AttentionInputs, attention_backward};
+pub use buffer::Buffer;
 pub use cross_entropy::{LogitsConfig, TokenLogprobs, token_logprobs};
 pub use gemm::{Store, gemm, gemm_transposed};
 pub use glu::{Nonlinearity, glu, glu_backward};

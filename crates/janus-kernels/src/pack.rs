@@ -1,7 +1,10 @@
 //! Operands in the order in which tiles read them.
 
+use std::ops::Range;
+
 use crate::{
     Precision,
+    buffer::Buffer,
     isa::{Isa, vectorized},
     parallel::{self, Shared},
     tile::{MR, NR},
@@ -9,14 +12,14 @@ use crate::{
     word,
 };
 
-/// The left operand: rows in panels of [`MR`], `[panel][word][row of the panel]`. Missing rows of the last panel are 0.
+/// The left operand: rows in panels of [`MR`], `[panel][word][row of the panel]`.
 #[derive(Debug, Clone)]
 pub struct Rows {
     pub(crate) precision: Precision,
     pub(crate) n_rows: usize,
     /// Numbers of a row: the summed dimension.
     pub(crate) width: usize,
-    pub(crate) words: Vec<u32>,
+    pub(crate) words: Buffer,
 }
 
 impl Rows {
@@ -46,23 +49,24 @@ impl Rows {
     }
 
     fn new(precision: Precision, n_rows: usize, width: usize) -> Self {
-        let words = vec![0; n_rows.div_ceil(MR) * precision.words(width) * MR];
+        // Missing rows of the last panel are never read.
+        let words = Buffer::scratch(n_rows.div_ceil(MR) * precision.words(width) * MR);
         Self { precision, n_rows, width, words }
     }
 
     fn fill(&mut self, isa: Isa, row: impl Fn(usize, &mut [f32]) + Sync) {
         let (width, n_rows, precision) = (self.width, self.n_rows, self.precision);
         let size = precision.words(width) * MR;
-        let words = Shared::new(&mut self.words);
+        let words = Shared::new(self.words.words_mut());
         parallel::each(n_rows.div_ceil(MR), width * MR * 4, |panel| {
-            let mut buffer = vec![0.0; MR * width];
+            let mut buffer = Buffer::scratch(MR * width);
             let present = MR.min(n_rows - panel * MR);
             for (r, buffer) in buffer.chunks_exact_mut(width).take(present).enumerate() {
                 row(panel * MR + r, buffer);
             }
             // SAFETY: each task has its own panel.
             let words = unsafe { words.part(panel * size, size) };
-            interleave(isa, precision, &buffer, width, words);
+            interleave(isa, precision, &buffer[..present * width], width, words);
         });
     }
 
@@ -81,11 +85,11 @@ impl Rows {
 pub(crate) fn interleave(isa: Isa, precision: Precision, rows: &[f32], width: usize, words: &mut [u32]) {
     let depth = precision.words(width);
     let n_rows = rows.len() / width;
-    let mut flat = vec![0; n_rows * depth];
-    for (flat, row) in flat.chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
+    let mut flat = Buffer::scratch(n_rows * depth);
+    for (flat, row) in flat.words_mut().chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
         along(isa, precision, row, flat);
     }
-    transpose(isa, &flat, depth, [n_rows, depth], words, MR);
+    transpose(isa, flat.words(), depth, [n_rows, depth], words, MR);
 }
 
 vectorized! {
@@ -119,7 +123,7 @@ pub struct Panels {
     pub(crate) n: usize,
     /// Numbers of a column: the summed dimension.
     pub(crate) width: usize,
-    pub(crate) words: Vec<u32>,
+    pub(crate) words: Buffer,
 }
 
 impl Panels {
@@ -131,18 +135,18 @@ impl Panels {
         let n = values.len() / width;
         assert_eq!(values.len(), n * width, "whole rows of {width}");
         let depth = precision.words(width);
-        let mut words = vec![0; n.div_ceil(NR) * depth * NR];
-        let shared = Shared::new(&mut words);
+        let mut words = panels(n, depth);
+        let shared = Shared::new(words.words_mut());
         parallel::each(n.div_ceil(NR), depth * NR * 2, |panel| {
             // SAFETY: each task has its own panel.
             let words = unsafe { shared.part(panel * depth * NR, depth * NR) };
             let rows = &values[panel * NR * width..(panel * NR + NR).min(n) * width];
             let n_rows = rows.len() / width;
-            let mut flat = vec![0; n_rows * depth];
-            for (flat, row) in flat.chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
+            let mut flat = Buffer::scratch(n_rows * depth);
+            for (flat, row) in flat.words_mut().chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
                 along(isa, precision, row, flat);
             }
-            transpose(isa, &flat, depth, [n_rows, depth], words, NR);
+            transpose(isa, flat.words(), depth, [n_rows, depth], words, NR);
         });
         Self { precision, n, width, words }
     }
@@ -156,8 +160,8 @@ impl Panels {
         row: impl Fn(usize) -> &'a [f32] + Sync,
     ) -> Self {
         let depth = precision.words(width);
-        let mut words = vec![0; n.div_ceil(NR) * depth * NR];
-        let shared = Shared::new(&mut words);
+        let mut words = panels(n, depth);
+        let shared = Shared::new(words.words_mut());
         let per = precision.numbers();
         parallel::each(depth, n * per, |d| {
             let first = row(d * per);
@@ -189,7 +193,7 @@ impl Panels {
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.words.len() * 4
+        self.words.words().len() * 4
     }
 
     /// Words along the summed dimension.
@@ -204,7 +208,7 @@ impl Panels {
     pub fn row(&self, index: usize, row: &mut [f32]) {
         assert!(index < self.n && row.len() == self.width, "row {index} of {} x {}", self.n, self.width);
         let (panel, lane) = (index / NR, index % NR);
-        let words = self.words[panel * self.depth() * NR..].chunks_exact(NR).map(|words| words[lane]);
+        let words = self.words.words()[panel * self.depth() * NR..].chunks_exact(NR).map(|words| words[lane]);
         match self.precision {
             Precision::F32 => row.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(word)),
             Precision::Bf16 => row.chunks_mut(2).zip(words).for_each(|(pair, word)| {
@@ -217,29 +221,64 @@ impl Panels {
     }
 
     /// The weight read the other way: for output columns `32 * panel ..` of `y = x W`, words `[n words][32]` of the
-    /// rows `rows`, which begin at a whole panel.
-    pub(crate) fn transposed(&self, panel: usize, rows: std::ops::Range<usize>, out: &mut [u32]) {
+    /// rows `rows`, which begin and end at whole panels or at the last row.
+    pub(crate) fn transposed(&self, isa: Isa, panel: usize, rows: Range<usize>, out: &mut [u32]) {
         let depth = self.depth();
         let columns = panel * NR..(panel * NR + NR).min(self.width);
-        match self.precision {
-            Precision::F32 => {
-                for (out, row) in out.chunks_exact_mut(NR).zip(rows) {
-                    let source = &self.words[row / NR * depth * NR + row % NR..];
-                    for (out, column) in out.iter_mut().zip(columns.clone()) {
-                        *out = source[column * NR];
-                    }
+        let words = columns.start / self.precision.numbers()..self.precision.words(columns.end);
+        let per_panel = NR * self.precision.words(NR);
+        for (out, first) in out.chunks_mut(per_panel).zip(rows.step_by(NR)) {
+            let source = &self.words.words()[(first / NR * depth + words.start) * NR..][..words.len() * NR];
+            match self.precision {
+                Precision::F32 => {
+                    let n_rows = out.len() / NR;
+                    transpose(isa, source, NR, [words.len(), n_rows], out, NR);
                 }
+                Precision::Bf16 => turn_pairs(isa, source, out),
             }
-            Precision::Bf16 => {
-                let words = columns.start / 2..columns.end.div_ceil(2);
-                for (out, row) in out.chunks_exact_mut(NR).zip(rows.step_by(2)) {
-                    let source = &self.words[(row / NR * depth + words.start) * NR + row % NR..];
-                    for (out, d) in out.chunks_exact_mut(2).zip(0..words.len()) {
-                        let (even, odd) = (source[d * NR], source[d * NR + 1]);
-                        out[0] = even & 0xffff | odd << 16;
-                        out[1] = even >> 16 | odd & 0xffff_0000;
-                    }
-                }
+        }
+    }
+}
+
+/// Memory of panels whose missing columns are 0.
+fn panels(n: usize, depth: usize) -> Buffer {
+    let mut words = Buffer::scratch(n.div_ceil(NR) * depth * NR);
+    if n % NR > 0 {
+        words.words_mut()[n / NR * depth * NR..].fill(0);
+    }
+    words
+}
+
+/// Pairs along the columns of a weight become pairs along its rows: of `source[column / 2][row]`, a panel wide,
+/// `out[row / 2][column]`.
+fn turn_pairs(isa: Isa, source: &[u32], out: &mut [u32]) {
+    let (n_words, n_pairs) = (source.len() / NR, out.len() / NR);
+    // Even and odd columns, `[column / 2][row / 2]` each.
+    let mut halves = [[0; NR / 2 * NR / 2]; 2];
+    let [even, odd] = &mut halves;
+    split_pairs(isa, source, even, odd);
+    let mut turned = [[0; NR / 2 * NR / 2]; 2];
+    for (half, turned) in halves.iter().zip(&mut turned) {
+        transpose(isa, half, NR / 2, [n_words, n_pairs], turned, NR / 2);
+    }
+    join_pairs(isa, &turned[0], &turned[1], n_words, out);
+}
+
+vectorized! {
+    fn split_pairs(source: &[u32], even: &mut [u32], odd: &mut [u32]) {
+        for (pair, (even, odd)) in source.as_chunks::<2>().0.iter().zip(even.iter_mut().zip(odd)) {
+            *even = pair[0] & 0xffff | pair[1] << 16;
+            *odd = pair[0] >> 16 | pair[1] & 0xffff_0000;
+        }
+    }
+}
+
+vectorized! {
+    fn join_pairs(even: &[u32], odd: &[u32], n_words: usize, out: &mut [u32]) {
+        for (row, out) in out.chunks_exact_mut(NR).enumerate() {
+            let (even, odd) = (&even[row * (NR / 2)..][..NR / 2], &odd[row * (NR / 2)..][..NR / 2]);
+            for (out, (even, odd)) in out.as_chunks_mut::<2>().0.iter_mut().zip(even.iter().zip(odd)).take(n_words) {
+                *out = [*even, *odd];
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use janus_kernels::{
-    Isa, NormKind, Panels, Precision, Rows, Store, each_row, gemm, gemm_transposed, norm, norm_backward,
+    Buffer, Isa, NormKind, Panels, Precision, Rows, Store, each_row, gemm, gemm_transposed, norm, norm_backward,
 };
 
 use crate::lora::{Dropout, Target};
@@ -91,7 +91,7 @@ impl Projections<'_> {
         input: impl Fn(usize, &mut [f32]) + Sync,
         out: &mut [f32],
         store: Store,
-    ) -> Vec<f32> {
+    ) -> Buffer {
         let rows = Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
         let linears: Vec<(&Panels, usize)> =
             self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
@@ -105,7 +105,7 @@ impl Projections<'_> {
         }
         let (starts, total) = self.ranks();
         if total == 0 {
-            return Vec::new();
+            return Buffer::scratch(0);
         }
         let dropped = self.dropout.map(|dropout| {
             Rows::from_rows(self.isa, self.precision, n_rows, width, |row, buffer| {
@@ -115,7 +115,7 @@ impl Projections<'_> {
         });
         let packed: Vec<Panels> = self.targets.iter().map(|target| self.packed_a(target)).collect();
         let inner: Vec<(&Panels, usize)> = packed.iter().zip(starts.iter().copied()).collect();
-        let mut low = vec![0.0; n_rows * total];
+        let mut low = Buffer::scratch(n_rows * total);
         gemm(self.isa, dropped.as_ref().unwrap_or(&rows), &inner, &mut low, total, Store::Set);
         for (target, start) in self.targets.iter().zip(starts) {
             let rows = self.columns(&low, total, start, target.rank, target.scale);
@@ -125,7 +125,7 @@ impl Projections<'_> {
         low
     }
 
-    /// Gradients: of the adapter's values, added to `d_values`, and of the input, added to `d_input` where that is
+    /// Gradients: of the adapter's values, added to `d_values`, and of the input, written to `d_input` where that is
     /// wanted. `input` is what the projections read, `low` what [`forward`](Self::forward) gave.
     pub(crate) fn backward(
         &self,
@@ -144,9 +144,9 @@ impl Projections<'_> {
             .map(|(linear, offset)| self.columns(d_out, self.stride, *offset, linear.weight.n(), 1.0))
             .collect();
         // Of `x A^T`, scaled.
-        let mut d_low = vec![0.0; n_rows * total];
+        let mut d_low = Buffer::scratch(n_rows * total);
         for (target, start) in self.targets.iter().zip(&starts) {
-            let mut part = vec![0.0; n_rows * target.rank];
+            let mut part = Buffer::scratch(n_rows * target.rank);
             gemm_transposed(self.isa, &parts[target.part], &self.packed_b(target), &mut part, Store::Set);
             for (to, from) in d_low.chunks_exact_mut(total).zip(part.chunks_exact(target.rank)) {
                 to[*start..].iter_mut().zip(from).for_each(|(to, from)| *to = from * target.scale);
@@ -154,10 +154,12 @@ impl Projections<'_> {
         }
         self.adapter_gradients(input, low, d_out, &d_low, d_values);
         let Some(d_input) = d_input else { return };
+        let mut store = Store::Set;
         for ((linear, _), part) in self.linears.iter().zip(&parts) {
-            gemm_transposed(self.isa, part, &linear.weight, d_input, Store::Add);
+            gemm_transposed(self.isa, part, &linear.weight, d_input, store);
+            store = Store::Add;
         }
-        let mut through = self.dropout.map(|_| vec![0.0; d_input.len()]);
+        let mut through = self.dropout.map(|_| Buffer::zeros(d_input.len()));
         for (target, start) in self.targets.iter().zip(&starts) {
             let rows = self.columns(&d_low, total, *start, target.rank, 1.0);
             let into = through.as_deref_mut().unwrap_or(&mut *d_input);
@@ -165,7 +167,7 @@ impl Projections<'_> {
         }
         if let (Some(dropout), Some(mut through)) = (self.dropout, through) {
             each_row(&mut through, width, width * 4, |row, values| dropout.apply(row, values));
-            d_input.iter_mut().zip(&through).for_each(|(to, from)| *to += from);
+            d_input.iter_mut().zip(through.iter()).for_each(|(to, from)| *to += from);
         }
     }
 
@@ -189,7 +191,7 @@ impl Projections<'_> {
         });
         let input = dropped.as_deref().unwrap_or(input);
         let across = Panels::from_rows(self.isa, self.precision, width, n_rows, |row| &input[row * width..][..width]);
-        let mut d_a = vec![0.0; total * width];
+        let mut d_a = Buffer::scratch(total * width);
         gemm(self.isa, &turned(d_low, 0, total, 1.0), &[(&across, 0)], &mut d_a, width, Store::Set);
         for (target, start) in self.targets.iter().zip(starts) {
             let from = &d_a[start * width..][..target.rank * width];
@@ -198,7 +200,7 @@ impl Projections<'_> {
             let n = linear.weight.n();
             let across =
                 Panels::from_rows(self.isa, self.precision, n, n_rows, |row| &d_out[row * self.stride + offset..][..n]);
-            let mut d_b = vec![0.0; target.rank * n];
+            let mut d_b = Buffer::scratch(target.rank * n);
             let left = turned(low, start, target.rank, target.scale);
             gemm(self.isa, &left, &[(&across, 0)], &mut d_b, n, Store::Set);
             for (r, row) in d_b.chunks_exact(n).enumerate() {

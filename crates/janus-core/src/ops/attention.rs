@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use janus_kernels::{
-    Attended, AttentionConfig, AttentionInputs, Isa, Kept, KeyValues, Precision, Store, attention, attention_backward,
-    each_row, rope, rope_backward,
+    Attended, AttentionConfig, AttentionInputs, Buffer, Isa, Kept, KeyValues, Precision, Store, attention,
+    attention_backward, each_row, rope, rope_backward,
 };
 
 use super::{
@@ -189,7 +189,7 @@ impl AttentionCall {
     fn attend(&self, qkv: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
         let [q, kv, stride] = self.widths();
         let isa = self.isa();
-        let mut output = Vec::with_capacity(qkv.len() / stride * q);
+        let mut output = Vec::new();
         let mut log_sums = Vec::with_capacity(self.segments.len());
         let mut cache = self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         for segment in self.segments.iter() {
@@ -208,7 +208,11 @@ impl AttentionCall {
             };
             tokens.append(isa, segment.length, &rows[q..], &rows[q + kv..], stride);
             let attended = attention(isa, &self.weights.config, rows, segment.length, stride, tokens);
-            output.extend_from_slice(&attended.output);
+            if self.segments.len() == 1 {
+                output = attended.output;
+            } else {
+                output.extend_from_slice(&attended.output);
+            }
             log_sums.push(attended.log_sum);
         }
         (output, log_sums)
@@ -222,10 +226,10 @@ impl AttentionCall {
         let width = weights.q.weight.width();
         let n_rows = x.len() / width;
         let [q, _, stride] = self.widths();
-        let mut qkv = vec![0.0; n_rows * stride];
+        let mut qkv = Buffer::scratch(n_rows * stride);
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
         let low_in = self.projections_in(values).forward(n_rows, width, normed, &mut qkv, Store::Set);
-        let raw = (save && self.keep).then(|| Kept::new(isa, precision, qkv.clone(), stride));
+        let raw = (save && self.keep).then(|| Kept::new(isa, precision, &qkv, stride));
         self.turn(&mut qkv);
         let (attended, log_sums) = self.attend(&qkv);
         drop(qkv);
@@ -238,12 +242,12 @@ impl AttentionCall {
         let output = finish(isa, precision, x, &mut y, &weights.after, weights.residual_scale, save, store);
         let saved = save.then(|| {
             let inner = raw.map(|qkv| {
-                let low = |values: Vec<f32>, rank: usize| Kept::new(isa, precision, values, rank.max(1));
+                let low = |values: Buffer, rank: usize| Kept::new(isa, precision, &values, rank.max(1));
                 let (rank_in, rank_out) = (low_in.len() / n_rows, low_out.len() / n_rows);
-                let attended = Kept::new(isa, precision, attended, q);
+                let attended = Kept::new(isa, precision, &attended, q);
                 Inner { qkv, attended, log_sums, low_in: low(low_in, rank_in), low_out: low(low_out, rank_out), output }
             });
-            Saved { input: Kept::new(isa, precision, x.to_vec(), width), inner }
+            Saved { input: Kept::new(isa, precision, x, width), inner }
         });
         (y, saved)
     }
@@ -251,7 +255,7 @@ impl AttentionCall {
     /// Gradients of `x` (empty unless `with_input`) and of the adapter's values.
     pub(crate) fn backward(&self, dy: &[f32], values: &[f32], saved: &Saved, with_input: bool) -> [Vec<f32>; 2] {
         let (isa, weights) = (self.isa(), &self.weights);
-        let x = saved.input.to_vec(isa);
+        let x = saved.input.read(isa);
         let again;
         let inner = match &saved.inner {
             Some(inner) => inner,
@@ -274,14 +278,14 @@ impl AttentionCall {
         let [q, kv, stride] = self.widths();
         let mut d_values = vec![0.0; values.len()];
         let d_out = unfinish(isa, dy, &weights.after, weights.residual_scale, inner.output.as_ref(), width);
-        let attended = inner.attended.to_vec(isa);
-        let mut d_attended = vec![0.0; attended.len()];
+        let attended = inner.attended.read(isa);
+        let mut d_attended = Buffer::scratch(attended.len());
         let out = self.projection_out(values);
-        out.backward(&attended, &inner.low_out.to_vec(isa), &d_out, Some(&mut d_attended), &mut d_values);
+        out.backward(&attended, &inner.low_out.read(isa), &d_out, Some(&mut d_attended), &mut d_values);
         drop(d_out);
-        let mut qkv = inner.qkv.to_vec(isa);
+        let mut qkv = inner.qkv.read(isa);
         self.turn(&mut qkv);
-        let mut d_qkv = vec![0.0; qkv.len()];
+        let mut d_qkv = Buffer::scratch(qkv.len());
         let shape = self.key_values(0);
         for (segment, log_sum) in self.segments.iter().zip(&inner.log_sums) {
             let rows = &qkv[segment.first * stride..][..segment.length * stride];
@@ -305,12 +309,12 @@ impl AttentionCall {
         }
         drop((attended, d_attended, qkv));
         self.turn_back(&inner.qkv, &mut d_qkv);
-        let mut normed = vec![0.0; x.len()];
+        let mut normed = Buffer::scratch(x.len());
         each_row(&mut normed, width, width * 8, |row, out| self.normed(&x[row * width..][..width], out));
-        let mut d_normed = vec![0.0; if with_input { x.len() } else { 0 }];
-        let low = inner.low_in.to_vec(isa);
+        let mut d_normed = Buffer::scratch(if with_input { x.len() } else { 0 });
+        let low = inner.low_in.read(isa);
         let d_input = with_input.then_some(&mut d_normed[..]);
         self.projections_in(values).backward(&normed, &low, &d_qkv, d_input, &mut d_values);
-        [through_norm(isa, &x, dy, d_normed, &weights.before, width), d_values]
+        [through_norm(isa, &x, dy, &d_normed, &weights.before, width), d_values]
     }
 }

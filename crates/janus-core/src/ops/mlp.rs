@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use janus_kernels::{Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward};
+use janus_kernels::{Buffer, Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward};
 
 use super::adapted::{NormWeights, PackedLinear, Projections};
 use crate::lora::{Dropout, Target};
@@ -108,7 +108,7 @@ impl MlpCall {
         let width = self.weights.up.weight.width();
         let n_rows = x.len() / width;
         let ins = self.projections_in(values);
-        let mut inner = vec![0.0; n_rows * ins.stride];
+        let mut inner = Buffer::scratch(n_rows * ins.stride);
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
         let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
         let out = self.projection_out(values);
@@ -127,13 +127,13 @@ impl MlpCall {
                         let part = |from: usize| part_of(isa, precision, &inner, ins.stride, from, half);
                         (Some(part(0)), part(half))
                     }
-                    None => (None, Kept::new(isa, precision, inner, half)),
+                    None => (None, Kept::new(isa, precision, &inner, half)),
                 };
-                let low = |values: Vec<f32>, rank: usize| Kept::new(isa, precision, values, rank.max(1));
+                let low = |values: Buffer, rank: usize| Kept::new(isa, precision, &values, rank.max(1));
                 let (rank_in, rank_out) = (low_in.len() / n_rows, low_out.len() / n_rows);
                 Inner { gate, up, low_in: low(low_in, rank_in), low_out: low(low_out, rank_out), output }
             });
-            Saved { input: Kept::new(isa, precision, x.to_vec(), width), inner }
+            Saved { input: Kept::new(isa, precision, x, width), inner }
         });
         (y, saved)
     }
@@ -151,30 +151,30 @@ impl MlpCall {
                     dropout: self.dropout,
                     keep: true,
                 };
-                let (_, saved) = call.forward(&saved.input.to_vec(isa), values, true);
+                let (_, saved) = call.forward(&saved.input.read(isa), values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");
                 &again
             }
         };
         let width = self.weights.up.weight.width();
-        let x = saved.input.to_vec(isa);
+        let x = saved.input.read(isa);
         let mut d_values = vec![0.0; values.len()];
         let d_out = unfinish(isa, dy, &self.weights.after, self.weights.residual_scale, inner.output.as_ref(), width);
         let (ins, out) = (self.projections_in(values), self.projection_out(values));
         let half = self.inner();
-        let mut hidden = vec![0.0; saved.input.n_rows() * half];
+        let mut hidden = Buffer::scratch(saved.input.n_rows() * half);
         each_row(&mut hidden, half, half * 16, |row, out| {
-            let mut gate = vec![0.0; ins.stride];
+            let mut gate = Buffer::scratch(ins.stride);
             if let Some(kept) = &inner.gate {
                 kept.row(isa, row, &mut gate[..half]);
             }
             inner.up.row(isa, row, &mut gate[ins.stride - half..]);
             self.hidden(&gate, out);
         });
-        let mut d_hidden = vec![0.0; hidden.len()];
-        out.backward(&hidden, &inner.low_out.to_vec(isa), &d_out, Some(&mut d_hidden), &mut d_values);
+        let mut d_hidden = Buffer::scratch(hidden.len());
+        out.backward(&hidden, &inner.low_out.read(isa), &d_out, Some(&mut d_hidden), &mut d_values);
         drop(hidden);
-        let mut d_inner = vec![0.0; saved.input.n_rows() * ins.stride];
+        let mut d_inner = Buffer::scratch(saved.input.n_rows() * ins.stride);
         each_row(&mut d_inner, ins.stride, half * 24, |row, d_row| {
             let (first, second) = d_row.split_at_mut(ins.stride - half);
             let d_hidden = &d_hidden[row * half..][..half];
@@ -191,12 +191,12 @@ impl MlpCall {
             }
         });
         drop(d_hidden);
-        let mut normed = vec![0.0; x.len()];
+        let mut normed = Buffer::scratch(x.len());
         each_row(&mut normed, width, width * 8, |row, out| self.normed(&x[row * width..][..width], out));
-        let mut d_normed = vec![0.0; if with_input { x.len() } else { 0 }];
-        let low = inner.low_in.to_vec(isa);
-        ins.backward(&normed, &low, &d_inner, with_input.then_some(&mut d_normed), &mut d_values);
-        [through_norm(isa, &x, dy, d_normed, &self.weights.before, width), d_values]
+        let mut d_normed = Buffer::scratch(if with_input { x.len() } else { 0 });
+        let low = inner.low_in.read(isa);
+        ins.backward(&normed, &low, &d_inner, with_input.then_some(&mut d_normed[..]), &mut d_values);
+        [through_norm(isa, &x, dy, &d_normed, &self.weights.before, width), d_values]
     }
 }
 
@@ -209,9 +209,9 @@ pub(super) fn part_of(
     from: usize,
     width: usize,
 ) -> Kept {
-    let mut part = vec![0.0; values.len() / stride * width];
+    let mut part = Buffer::scratch(values.len() / stride * width);
     each_row(&mut part, width, width, |row, out| out.copy_from_slice(&values[row * stride + from..][..width]));
-    Kept::new(isa, precision, part, width)
+    Kept::new(isa, precision, &part, width)
 }
 
 /// Adds the residual where the last product has not, behind a norm where there is one. Gives what that norm read.
@@ -220,7 +220,7 @@ pub(super) fn finish(
     isa: Isa,
     precision: Precision,
     x: &[f32],
-    y: &mut Vec<f32>,
+    y: &mut [f32],
     after: &Option<NormWeights>,
     scale: f32,
     save: bool,
@@ -230,7 +230,7 @@ pub(super) fn finish(
         return None;
     }
     let width = after.as_ref().map_or(x.len().min(1024), |norm| norm.weight.len());
-    let output = (save && after.is_some()).then(|| Kept::new(isa, precision, y.clone(), width));
+    let output = (save && after.is_some()).then(|| Kept::new(isa, precision, y, width));
     match after {
         Some(norm) => each_row(y, width, width * 8, |row, y| {
             let update = y.to_vec();
@@ -250,8 +250,13 @@ pub(super) fn unfinish(
     scale: f32,
     output: Option<&Kept>,
     width: usize,
-) -> Vec<f32> {
-    let mut d_out: Vec<f32> = if scale == 1.0 { dy.to_vec() } else { dy.iter().map(|dy| dy * scale).collect() };
+) -> Buffer {
+    let mut d_out = Buffer::scratch(dy.len());
+    each_row(&mut d_out, width, width, |row, out| {
+        for (out, dy) in out.iter_mut().zip(&dy[row * width..]) {
+            *out = dy * scale;
+        }
+    });
     if let (Some(norm), Some(output)) = (after, output) {
         each_row(&mut d_out, width, width * 8, |row, d_out| {
             let (mut read, d_normed) = (vec![0.0; width], d_out.to_vec());
@@ -268,12 +273,12 @@ pub(super) fn through_norm(
     isa: Isa,
     x: &[f32],
     dy: &[f32],
-    d_normed: Vec<f32>,
+    d_normed: &[f32],
     before: &Option<NormWeights>,
     width: usize,
 ) -> Vec<f32> {
     if d_normed.is_empty() {
-        return d_normed;
+        return Vec::new();
     }
     let mut dx = dy.to_vec();
     each_row(&mut dx, width, width * 8, |row, dx| {

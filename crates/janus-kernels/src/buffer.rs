@@ -1,0 +1,106 @@
+//! Memory that is used again: a large zeroed allocation costs as much as some of the kernels that write to it.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, PoisonError},
+};
+
+/// Numbers whose memory goes to the next one who needs as much.
+#[derive(Debug)]
+pub struct Buffer {
+    words: Vec<u32>,
+}
+
+/// Buffers that nobody uses, smallest first.
+static FREE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
+
+/// Words that are kept for later at most: 96 MB.
+const MOST: usize = 24 << 20;
+
+impl Buffer {
+    /// `length` numbers that hold whatever was there: for what is written before it is read.
+    pub fn scratch(length: usize) -> Self {
+        Self { words: take(length) }
+    }
+
+    /// `length` zeros.
+    pub fn zeros(length: usize) -> Self {
+        let mut words = take(length);
+        words.fill(0);
+        Self { words }
+    }
+
+    pub(crate) fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    pub(crate) fn words_mut(&mut self) -> &mut [u32] {
+        &mut self.words
+    }
+}
+
+fn take(length: usize) -> Vec<u32> {
+    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = free.iter().position(|words| words.capacity() >= length);
+    let found = fits.filter(|at| free[*at].capacity() <= 2 * length.max(1 << 10)).map(|at| free.remove(at));
+    drop(free);
+    let mut words = found.unwrap_or_default();
+    // What is there stays; only what was never written becomes 0.
+    words.resize(length, 0);
+    words
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut words = std::mem::take(&mut self.words);
+        // Its whole capacity is made readable once, so that no later user pays for it.
+        words.resize(words.capacity(), 0);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = free.iter().map(Vec::capacity).sum();
+        if kept + words.capacity() <= MOST {
+            let at = free.partition_point(|other| other.capacity() < words.capacity());
+            free.insert(at, words);
+        }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::scratch(self.words.len());
+        copy.words.copy_from_slice(&self.words);
+        copy
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: both types have four bytes, one alignment, and no bit pattern that is not a value.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.words.len()) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_has_its_length_and_zeros_are_zeros_whatever_was_there() {
+        for length in [0, 1, 5000, 4000, 6000] {
+            let mut buffer = Buffer::scratch(length);
+            assert_eq!(buffer.len(), length);
+            buffer.fill(7.0);
+            drop(buffer);
+            let zeros = Buffer::zeros(length);
+            assert!(zeros.len() == length && zeros.iter().all(|value| *value == 0.0));
+        }
+    }
+}
