@@ -14,6 +14,9 @@ struct Args {
     model_dir: PathBuf,
     /// File with input_ids, hidden_states.N and logits
     expected: PathBuf,
+    /// Folder with an adapter in PEFT's format
+    #[arg(long)]
+    adapter: Option<PathBuf>,
     /// The largest difference that is still equal
     #[arg(long, default_value_t = 1e-4)]
     tolerance: f32,
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
 fn parity(args: Args) -> anyhow::Result<ExitCode> {
     // What is proved is float32, unless another precision is asked for.
     let compute = args.device.init(Precision::F32)?;
-    let differences = janus_core::parity(&args.model_dir, &args.expected, &compute)?;
+    let differences = janus_core::parity(&args.model_dir, args.adapter.as_deref(), &args.expected, &compute)?;
     let mut out = std::io::stdout().lock();
     for difference in &differences {
         writeln!(out, "{:20} {:.3e}", difference.name, difference.largest)?;

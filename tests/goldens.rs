@@ -28,7 +28,7 @@ fn every_layer_agrees_on(choice: DeviceChoice) {
     let device = choice.init(Precision::F32).unwrap_or_else(|error| panic!("{error}"));
     let mut wrong = Vec::new();
     for folder in models() {
-        let differences = parity(&folder, &folder.join("expected.safetensors"), &device)
+        let differences = parity(&folder, None, &folder.join("expected.safetensors"), &device)
             .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         assert!(differences.len() >= 4, "{}: nothing was compared", folder.display());
         wrong.extend(
@@ -41,15 +41,33 @@ fn every_layer_agrees_on(choice: DeviceChoice) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Adapters of PEFT, and the golden model that each belongs to.
+const ADAPTERS: [(&str, &str); 4] =
+    [("lora_r4_all", "llama"), ("dora_r4", "llama"), ("rslora_r8_attn", "qwen3"), ("patterns", "llama")];
+
+fn every_adapter_agrees_on(choice: DeviceChoice) {
+    let compute = choice.init(Precision::F32).unwrap_or_else(|error| panic!("{error}"));
+    for (name, base) in ADAPTERS {
+        let folder = golden().join("peft").join(name);
+        let differences = parity(&golden().join(base), Some(&folder), &folder.join("expected.safetensors"), &compute)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        for difference in differences {
+            assert!(difference.largest <= TOLERANCE, "{name}: {} {:e}", difference.name, difference.largest);
+        }
+    }
+}
+
 #[test]
 fn every_layer_agrees_on_flex() {
     every_layer_agrees_on(DeviceChoice::Flex);
+    every_adapter_agrees_on(DeviceChoice::Flex);
 }
 
 #[cfg(feature = "ndarray")]
 #[test]
 fn every_layer_agrees_on_ndarray() {
     every_layer_agrees_on(DeviceChoice::Ndarray);
+    every_adapter_agrees_on(DeviceChoice::Ndarray);
 }
 
 #[cfg(feature = "wgpu")]
@@ -62,6 +80,7 @@ fn every_layer_agrees_on_wgpu() {
         return;
     }
     every_layer_agrees_on(DeviceChoice::Wgpu);
+    every_adapter_agrees_on(DeviceChoice::Wgpu);
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -36,8 +36,7 @@ fn main() {
             let keep_activations = !work.ends_with("recomputed");
             let examples = vec![Example { ids: ids(length), credited: vec![true; length] }; rows];
             let batch = Batch::pack(&examples).expect("fits");
-            let mut adapter = Adapter::new(&LoraConfig::default(), model.decoder.config(), 1, compute.device())
-                .expect("a valid rank");
+            let mut adapter = Adapter::new(&LoraConfig::default(), &model, 1).expect("a valid rank");
             let mut values: Vec<Vec<f32>> =
                 adapter.values().into_iter().map(|values| values.into_data().try_into_vec().expect("f32")).collect();
             let mut optim = AdamW::new(AdamWConfig::default(), values.iter().map(Vec::len));

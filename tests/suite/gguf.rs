@@ -25,7 +25,7 @@ fn converted_goldens_give_the_numbers_of_the_originals() {
     ] {
         let path = folder.path().join(format!("{name}.gguf"));
         std::fs::write(&path, convert(&golden(name), architecture)).expect("written");
-        let differences = parity(&path, &golden(name).join("expected.safetensors"), &device)
+        let differences = parity(&path, None, &golden(name).join("expected.safetensors"), &device)
             .unwrap_or_else(|error| panic!("{name}: {}", janus_data::error_chain(&error)));
         for difference in differences {
             assert!(difference.largest <= 1e-4, "{name}: {} {:e}", difference.name, difference.largest);

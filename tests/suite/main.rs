@@ -1,5 +1,6 @@
 //! Cross-crate tests that share one binary.
 
+mod adapters;
 mod base_model;
 mod convert;
 mod decoder;

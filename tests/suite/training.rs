@@ -19,9 +19,9 @@ fn batch() -> Batch {
 }
 
 /// An adapter whose `B` is not 0, so that every gradient is there.
-fn adapter(model: &LanguageModel, compute: &Compute, dropout: f64) -> Adapter {
-    let config = LoraConfig { rank: 3, alpha: 5.0, dropout };
-    let fresh = Adapter::new(&config, model.decoder.config(), 1, compute.device()).expect("valid");
+fn adapter(model: &LanguageModel, compute: &Compute, dropout: f64, dora: bool) -> Adapter {
+    let config = LoraConfig { rank: 3, alpha: 5.0, dropout, dora, ..LoraConfig::default() };
+    let fresh = Adapter::new(&config, model, 1).expect("valid");
     let moved = |values: Tensor<1>| {
         let values = values.into_data().try_into_vec::<f32>().expect("float32");
         let values: Vec<f32> =
@@ -32,9 +32,20 @@ fn adapter(model: &LanguageModel, compute: &Compute, dropout: f64) -> Adapter {
 }
 
 fn run(name: &str, device: DeviceChoice, precision: Precision, dropout: f64, training: TrainingPass) -> Step {
+    run_with(name, device, precision, dropout, false, training)
+}
+
+fn run_with(
+    name: &str,
+    device: DeviceChoice,
+    precision: Precision,
+    dropout: f64,
+    dora: bool,
+    training: TrainingPass,
+) -> Step {
     let compute = device.init(precision).expect("built in");
     let model = LanguageModel::load(&golden(name), &compute).unwrap_or_else(|error| panic!("{name}: {error}"));
-    step(&model, &adapter(&model, &compute, dropout), &batch(), training).expect("fits")
+    step(&model, &adapter(&model, &compute, dropout, dora), &batch(), training).expect("fits")
 }
 
 /// The difference of two steps: of the loss, and of all gradients against the length of all.
@@ -49,7 +60,7 @@ fn difference(ours: &Step, theirs: &Step) -> (f32, f64) {
 #[cfg(all(feature = "kernels", feature = "ndarray"))]
 #[test]
 fn the_fused_step_equals_burns_own_differentiation() {
-    for name in FOLDERS {
+    for name in FOLDERS.into_iter().chain(["llama_biases"]) {
         for dropout in [0.0, 0.3] {
             let plain = run(name, DeviceChoice::Ndarray, Precision::F32, dropout, TRAINING);
             assert!(plain.gradients.iter().all(|gradient| gradient.iter().any(|value| *value != 0.0)), "{name}");
@@ -67,6 +78,14 @@ fn the_fused_step_equals_burns_own_differentiation() {
             assert!(loss < 2e-2 && gradients < 1e-1, "{name} in bf16: loss {loss:e}, gradients {gradients:e}");
         }
     }
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_step_with_learnt_row_lengths_equals_the_other_backends() {
+    let run = |device| run_with("llama_biases", device, Precision::F32, 0.0, true, TRAINING);
+    let (loss, gradients) = difference(&run(DeviceChoice::Flex), &run(DeviceChoice::Ndarray));
+    assert!(loss < 1e-4 && gradients < 1e-4, "loss {loss:e}, gradients {gradients:e}");
 }
 
 #[test]
@@ -88,7 +107,7 @@ fn an_adapter_learns_its_examples_and_the_base_stays_as_it_is() {
     };
     let before = states(&model);
     let config = LoraConfig { rank: 8, ..LoraConfig::default() };
-    let mut adapter = Adapter::new(&config, model.decoder.config(), 1, compute.device()).expect("valid");
+    let mut adapter = Adapter::new(&config, &model, 1).expect("valid");
     let mut values: Vec<Vec<f32>> =
         adapter.values().into_iter().map(|values| values.into_data().try_into_vec().expect("float32")).collect();
     let mut optim = AdamW::new(AdamWConfig::default(), values.iter().map(Vec::len));

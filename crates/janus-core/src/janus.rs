@@ -125,11 +125,12 @@ impl Janus {
         stop_ids.extend(END_OF_TURN.iter().filter_map(|token| tokenizer.control_id(token)));
         stop_ids.sort_unstable();
         stop_ids.dedup();
+        let digest = digest_of_model(base)?;
         Ok(Self {
             behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"), vocab_size)?,
             alone: VerdictTokens::new(&tokenizer, VERDICT, vocab_size)?,
-            model: LanguageModel::from_checkpoint(&mut checkpoint, compute)?,
-            digest: digest_of_model(base)?,
+            model: LanguageModel::from_checkpoint(&mut checkpoint, compute)?.with_digest(digest.clone()),
+            digest,
             tokenizer,
             chat,
             stop_ids,

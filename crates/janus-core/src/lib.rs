@@ -63,7 +63,7 @@ pub use head::LmHead;
 pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};
 pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};
-pub use lora::{Adapter, LoraConfig};
+pub use lora::{Adapter, LoraConfig, TargetModules};
 pub use model::LanguageModel;
 pub use parity::{Difference, parity};
 pub use prompt::{Analysis, Prompt, prompt, written_verdict};

@@ -8,7 +8,8 @@ use crate::{
     Result,
     device::Compute,
     formats::WeightSource,
-    lora::{Dropout, Half},
+    lora::{Dropout, Half, row_lengths},
+    model::read_back,
     ops::FrozenWeight,
 };
 
@@ -45,10 +46,16 @@ impl Linear {
     /// - input: `[rows, d_input]`
     /// - output: `[rows, d_output]`
     pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let device = input.device();
-        let output = self.weight.project(input);
+        self.biased(self.weight.project(input))
+    }
+
+    fn biased(&self, output: Tensor<2>) -> Tensor<2> {
         match &self.bias {
-            Some(bias) => output + Tensor::from_data(TensorData::new(bias.as_ref().clone(), [1, bias.len()]), &device),
+            Some(bias) => {
+                let data = TensorData::new(bias.as_ref().clone(), [1, bias.len()]);
+                let bias = Tensor::from_data(data, &output.device());
+                output + bias
+            }
             None => output,
         }
     }
@@ -60,12 +67,28 @@ impl Linear {
         adapter: Option<&Half>,
         part: usize,
         dropout: Option<Dropout>,
-    ) -> Tensor<2> {
-        let output = self.forward(input.clone());
-        match adapter.and_then(|half| half.added(part, input, dropout)) {
+    ) -> Result<Tensor<2>> {
+        let output = self.weight.project(input.clone());
+        let Some((half, target)) = adapter.and_then(|half| Some((half, half.target(part)?))) else {
+            return Ok(self.biased(output));
+        };
+        let output = match half.added(part, input, dropout) {
             Some(added) => output + added,
             None => output,
-        }
+        };
+        let Some(magnitude) = half.magnitude(target) else { return Ok(self.biased(output)) };
+        // The length that a row has counts as a constant (arXiv 2402.09353, section 4.3).
+        let [a, b] = half.matrices(target).map(Tensor::without_autodiff);
+        let products = read_back(self.weight.project(a.clone()))?;
+        let lengths = row_lengths(&self.weight.row_squares()?, target, &read_back(a)?, &read_back(b)?, &products);
+        let shape = [1, lengths.len()];
+        let lengths = Tensor::from_data(TensorData::new(lengths, shape), &magnitude.device());
+        Ok(self.biased(output * (magnitude / lengths)))
+    }
+
+    /// The length of each row of the weight, `[d_output]`.
+    pub(crate) fn row_norms(&self) -> Result<Vec<f32>> {
+        Ok(self.weight.row_squares()?.into_iter().map(f32::sqrt).collect())
     }
 
     /// Its packed form, where our kernels compute.

@@ -19,6 +19,7 @@ pub struct LanguageModel {
     pub decoder: Decoder,
     /// Hidden states -> logits.
     pub lm_head: LmHead,
+    digest: Option<String>,
 }
 
 impl LanguageModel {
@@ -38,7 +39,16 @@ impl LanguageModel {
         let decoder = Decoder::load(checkpoint.config.clone(), source, compute)?;
         let lm_head = LmHead::load(&checkpoint.config, &decoder, source)?;
         source.finish()?;
-        Ok(Self { decoder, lm_head })
+        Ok(Self { decoder, lm_head, digest: None })
+    }
+
+    /// The digest of its files, `sha256:...`, where whoever loaded it has computed it.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    pub(crate) fn with_digest(self, digest: String) -> Self {
+        Self { digest: Some(digest), ..self }
     }
 
     /// Logits behind one position of each row: `vocab_size` numbers a row.

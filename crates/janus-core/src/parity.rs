@@ -9,6 +9,7 @@ use crate::{
     decoder::TokenBatch,
     device::Compute,
     formats::SafetensorsFile,
+    lora::Adapter,
     model::{LanguageModel, read_back},
     tokenizer::TokenIds,
 };
@@ -22,15 +23,16 @@ pub struct Difference {
     pub largest: f32,
 }
 
-/// Compares a model with the tensors that a reference library computed for `input_ids`.
+/// Compares a model, with an adapter in PEFT's format where one is given, with the tensors that a reference library computed for `input_ids`.
 ///
 /// The file holds `input_ids` (`[batch_size, seq_len]`, int32), `logits` and any of `hidden_states.0`, what enters the
 /// first block, to `hidden_states.L`, what leaves the final norm.
 ///
 /// # Errors
 /// When a file cannot be read, the architecture is refused, or the shapes do not agree.
-pub fn parity(model: &Path, expected: &Path, compute: &Compute) -> Result<Vec<Difference>> {
+pub fn parity(model: &Path, adapter: Option<&Path>, expected: &Path, compute: &Compute) -> Result<Vec<Difference>> {
     let model = LanguageModel::load(model, compute)?;
+    let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let mut file = SafetensorsFile::open(expected)?;
     let (ids, shape) = file.read_i32("input_ids")?;
     let bad = |reason: String| Error::BadFile { path: expected.to_owned(), reason };
@@ -40,7 +42,7 @@ pub fn parity(model: &Path, expected: &Path, compute: &Compute) -> Result<Vec<Di
     }
     let rows: Vec<_> =
         ids.chunks_exact(seq_len).map(|row| TokenIds(row.iter().map(|id| *id as u32).collect())).collect();
-    let states = model.decoder.forward(&TokenBatch::new(&rows), true)?;
+    let states = model.decoder.forward_adapted(&TokenBatch::new(&rows), &vec![adapter.as_ref(); rows.len()], true)?;
     let hidden_size = states.last.dims()[1];
     let logits = model.lm_head.forward(states.last.clone());
     let rows = |states: Tensor<2>| states.reshape([batch_size, seq_len, hidden_size]);

@@ -65,7 +65,7 @@ impl Study {
         let assess = &config.assess;
         let now = json!({
             "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
-            "temperature": assess.sampling.temperature, "seed": assess.seed,
+            "temperature": assess.sampling.temperature, "seed": assess.seed, "precision": janus.precision().name(),
         });
         let path = folder.join("settings.json");
         match fs::read(&path) {

@@ -94,7 +94,7 @@ impl Attention {
         mut slot: Option<&mut CacheSlot<'_>>,
         adapter: Option<&Half>,
         dropout: Option<Dropout>,
-    ) -> Tensor<2> {
+    ) -> Result<Tensor<2>> {
         let (kv_heads, head_dim) = (self.num_key_value_heads, self.head_dim);
         let group = self.num_attention_heads / kv_heads;
         let [first, last] = [0, 1].map(|place| dropout.map(|dropout| dropout.of(place)));
@@ -113,9 +113,9 @@ impl Attention {
             None => heads,
         };
         let project = |linear: &Linear, part: usize| linear.forward_adapted(rows.clone(), adapter, part, first);
-        let query = rotate(heads(project(&self.q_proj, 0), self.num_attention_heads, &self.q_norm)) * self.scale;
-        let key = rotate(heads(project(&self.k_proj, 1), kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
-        let value = heads(project(&self.v_proj, 2), kv_heads, &None).permute([0, 2, 1, 3]);
+        let query = rotate(heads(project(&self.q_proj, 0)?, self.num_attention_heads, &self.q_norm)) * self.scale;
+        let key = rotate(heads(project(&self.k_proj, 1)?, kv_heads, &self.k_norm)).permute([0, 2, 1, 3]);
+        let value = heads(project(&self.v_proj, 2)?, kv_heads, &None).permute([0, 2, 1, 3]);
         // Query heads that share a key head are taken together, so keys are never repeated.
         let query = query.reshape([batch_size, seq_len, kv_heads, group, head_dim]).permute([0, 2, 3, 1, 4]);
 
@@ -154,6 +154,11 @@ impl Attention {
             .permute([0, 3, 1, 2, 4])
             .reshape([batch_size * seq_len, self.num_attention_heads * head_dim]);
         self.o_proj.forward_adapted(attended, adapter, 3, last)
+    }
+
+    /// The projection of an adapter's part: q, k, v or o.
+    pub(crate) fn linear(&self, part: usize) -> &Linear {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj][part]
     }
 
     /// What the fused form of this half reads; `None` where burn's primitives compute.

@@ -80,30 +80,36 @@ impl Block {
 
     /// # Shapes
     /// - x and output: `[n_tokens, hidden_size]`
-    pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Result<Tensor<2>> {
         let adapter = pass.adapter.map(|adapter| &adapter.blocks[self.layer]);
         let dropout = pass.dropout.map(|dropout| dropout.of(self.layer as u64));
         #[cfg(feature = "kernels")]
-        if let Some((attention, mlp)) = &self.fused {
+        if let (true, Some((attention, mlp))) = (pass.fused, &self.fused) {
             use crate::ops::{AttentionCall, MlpCall, attention_half, mlp_half};
 
-            let none = || (Arc::default(), Tensor::zeros([1], &x.device()));
-            let half = |half: usize| {
-                adapter.map_or_else(none, |adapter| (adapter[half].targets.clone(), adapter[half].values.clone()))
+            let empty = || (Arc::default(), Tensor::zeros([1], &x.device()), None);
+            let share = |half: usize| {
+                adapter.map_or_else(empty, |adapter| {
+                    let half = &adapter[half];
+                    (half.targets.clone(), half.values.clone(), half.packed.clone())
+                })
             };
-            let [(attention_targets, attention_values), (mlp_targets, mlp_values)] = [half(0), half(1)];
+            let (targets, values, packed) = share(0);
             let call = AttentionCall {
                 weights: attention.clone(),
                 rotation: self.config.rope.map(|rope| pass.tables[rope].clone()),
                 segments: pass.segments.clone(),
                 cache: pass.slot.as_ref().and_then(|slot| slot.cache.packed(self.layer)),
-                targets: attention_targets,
+                targets,
+                packed,
                 dropout,
                 keep: pass.keep,
             };
-            let middle = attention_half(x, attention_values, call);
-            let call = MlpCall { weights: mlp.clone(), targets: mlp_targets, dropout, keep: pass.keep };
-            return mlp_half(middle, mlp_values, call);
+            let (mlp_targets, mlp_values, mlp_packed) = share(1);
+            let middle = attention_half(x, values, call);
+            let call =
+                MlpCall { weights: mlp.clone(), targets: mlp_targets, packed: mlp_packed, dropout, keep: pass.keep };
+            return Ok(mlp_half(middle, mlp_values, call));
         }
         let [on_attention, on_mlp] = [0, 1].map(|half| adapter.map(|adapter| &adapter[half]));
         let shape = pass.shape();
@@ -118,10 +124,15 @@ impl Block {
             pass.slot.as_mut(),
             on_attention,
             dropout,
-        );
+        )?;
         let middle = self.add(x, norm(&self.after_attention, attended));
-        let fed = self.mlp.forward(norm(&self.before_mlp, middle.clone()), on_mlp, dropout);
-        self.add(middle, norm(&self.after_mlp, fed))
+        let fed = self.mlp.forward(norm(&self.before_mlp, middle.clone()), on_mlp, dropout)?;
+        Ok(self.add(middle, norm(&self.after_mlp, fed)))
+    }
+
+    /// The lengths of the rows of one projection's weight.
+    pub(crate) fn row_norms(&self, half: usize, part: usize) -> Result<Vec<f32>> {
+        if half == 0 { self.self_attn.linear(part).row_norms() } else { self.mlp.linear(part).row_norms() }
     }
 
     fn add(&self, residual: Tensor<2>, update: Tensor<2>) -> Tensor<2> {

@@ -44,14 +44,24 @@ impl Mlp {
 
     /// # Shapes
     /// - input and output: `[rows, hidden_size]`
-    pub(crate) fn forward(&self, input: Tensor<2>, adapter: Option<&Half>, dropout: Option<Dropout>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<2>,
+        adapter: Option<&Half>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tensor<2>> {
         let [first, last] = [2, 3].map(|place| dropout.map(|dropout| dropout.of(place)));
-        let up = self.up_proj.forward_adapted(input.clone(), adapter, 1, first);
+        let up = self.up_proj.forward_adapted(input.clone(), adapter, 1, first)?;
         let inner = match &self.gate_proj {
-            Some(gate_proj) => activate(self.activation, gate_proj.forward_adapted(input, adapter, 0, first)) * up,
+            Some(gate_proj) => activate(self.activation, gate_proj.forward_adapted(input, adapter, 0, first)?) * up,
             None => activate(self.activation, up),
         };
         self.down_proj.forward_adapted(inner, adapter, 2, last)
+    }
+
+    /// The projection of an adapter's part: gate, up or down.
+    pub(crate) fn linear(&self, part: usize) -> &Linear {
+        [self.gate_proj.as_ref().unwrap_or(&self.up_proj), &self.up_proj, &self.down_proj][part]
     }
 
     /// What the fused form of this half reads; `None` where burn's primitives compute.
@@ -86,7 +96,11 @@ impl Mlp {
 fn activate(kind: Activation, x: Tensor<2>) -> Tensor<2> {
     match kind {
         Activation::Silu => activation::silu(x),
-        Activation::Gelu => activation::gelu(x),
+        // Written out: burn's own form has the gradient of the tanh approximation.
+        Activation::Gelu => {
+            let inner = x.clone() * std::f64::consts::FRAC_1_SQRT_2;
+            x * (inner.erf() + 1.0) * 0.5
+        }
         // Written out: burn's own form raises to the third power one element at a time.
         Activation::GeluTanh => {
             let cube = x.clone() * x.clone() * x.clone();

@@ -115,6 +115,8 @@ pub(crate) struct Pass<'a> {
     dropout: Option<Dropout>,
     #[cfg(feature = "kernels")]
     keep: bool,
+    /// Whether our kernels compute.
+    fused: bool,
 }
 
 impl Pass<'_> {
@@ -166,15 +168,36 @@ impl Decoder {
         self.embed_tokens.clone()
     }
 
+    /// The lengths of the rows of one projection's weight.
+    pub(crate) fn row_norms(&self, layer: usize, half: usize, part: usize) -> Result<Vec<f32>> {
+        self.blocks[layer].row_norms(half, part)
+    }
+
     /// Reads whole rows, each from its first token. A row's states do not depend on the other rows.
     ///
     /// # Errors
     /// When a row is longer than the model's context, or an id is outside the vocabulary.
     pub fn forward(&self, batch: &TokenBatch, keep_inner: bool) -> Result<HiddenStates> {
-        self.run(batch, &vec![0; batch.lengths.len()], keep_inner, None, None)
+        self.forward_adapted(batch, &[], keep_inner)
     }
 
-    /// The same with an adapter, whose values autodiff tracks.
+    /// The same, each row with an adapter of its own or none; no adapters are none for every row.
+    ///
+    /// # Errors
+    /// When a row is longer than the model's context, or an id is outside the vocabulary.
+    ///
+    /// # Panics
+    /// When there are adapters, and not one entry for each row.
+    pub fn forward_adapted(
+        &self,
+        batch: &TokenBatch,
+        adapters: &[Option<&Adapter>],
+        keep_inner: bool,
+    ) -> Result<HiddenStates> {
+        self.run(batch, &vec![0; batch.lengths.len()], keep_inner, None, adapters, None)
+    }
+
+    /// The same with an adapter whose values autodiff tracks.
     ///
     /// # Errors
     /// When a row is longer than the model's context, or an id is outside the vocabulary.
@@ -184,14 +207,25 @@ impl Decoder {
         adapter: &Adapter,
         training: TrainingPass,
     ) -> Result<HiddenStates> {
-        self.run(batch, &vec![0; batch.lengths.len()], false, None, Some((adapter, training)))
+        let n_rows = batch.lengths.len();
+        self.run(batch, &vec![0; n_rows], false, None, &vec![Some(adapter); n_rows], Some(training))
     }
 
-    /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens.
+    /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens; adapters
+    /// as in [`forward_adapted`](Self::forward_adapted).
     ///
     /// # Errors
     /// When a row would outgrow the cache or the model's context, or an id is outside the vocabulary.
-    pub fn forward_cached(&self, batch: &TokenBatch, cache: &mut KvCache, rows: Range<usize>) -> Result<HiddenStates> {
+    ///
+    /// # Panics
+    /// When there is not one row of the cache for each row, or there are adapters and not one entry for each.
+    pub fn forward_cached(
+        &self,
+        batch: &TokenBatch,
+        cache: &mut KvCache,
+        rows: Range<usize>,
+        adapters: &[Option<&Adapter>],
+    ) -> Result<HiddenStates> {
         assert_eq!(rows.len(), batch.lengths.len(), "one row of the batch for each row of the cache");
         let starts: Vec<usize> = rows.clone().map(|row| cache.length(row)).collect();
         for (start, length) in starts.iter().zip(&batch.lengths) {
@@ -201,7 +235,7 @@ impl Decoder {
             }
         }
         let slot = CacheSlot { cache: &mut *cache, rows: rows.clone(), starts: &starts };
-        let states = self.run(batch, &starts, false, Some(slot), None)?;
+        let states = self.run(batch, &starts, false, Some(slot), adapters, None)?;
         for (index, row) in rows.enumerate() {
             cache.set_length(row, starts[index] + batch.lengths[index]);
         }
@@ -213,8 +247,9 @@ impl Decoder {
         batch: &TokenBatch,
         starts: &[usize],
         keep_inner: bool,
-        slot: Option<CacheSlot<'_>>,
-        training: Option<(&Adapter, TrainingPass)>,
+        mut slot: Option<CacheSlot<'_>>,
+        adapters: &[Option<&Adapter>],
+        training: Option<TrainingPass>,
     ) -> Result<HiddenStates> {
         let limit = self.config.max_position_embeddings;
         for (start, length) in starts.iter().zip(&batch.lengths) {
@@ -226,23 +261,37 @@ impl Decoder {
         if let Some(id) = batch.ids.iter().find(|id| **id as u32 as usize >= vocab_size) {
             return Err(Error::TokenId { id: *id as u32, vocab_size });
         }
-        let equal = batch.lengths.iter().all(|length| *length == batch.lengths[0]);
-        if equal || self.compute.is_fused() {
-            return Ok(self.pass(batch, starts, 0, keep_inner, slot, training));
-        }
-        // burn's primitives take rows of one length together, and others one by one.
-        let mut slot = slot;
+        let n_rows = batch.lengths.len();
+        assert!(adapters.is_empty() || adapters.len() == n_rows, "one adapter, or none, for each row");
+        let adapter = |row: usize| adapters.get(row).copied().flatten();
+        // DoRA's gradient is burn's own.
+        let fused = self.compute.is_fused() && !(training.is_some() && adapter(0).is_some_and(Adapter::has_dora));
+        // Neighbours are read together where one adapter reads them, and burn's primitives want one length.
+        let together = |a: usize, b: usize| {
+            let same = match (adapter(a), adapter(b)) {
+                (Some(a), Some(b)) => std::ptr::eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+            same && (fused || batch.lengths[a] == batch.lengths[b])
+        };
         let (mut first, mut states) = (0, Vec::new());
-        for (row, length) in batch.lengths.iter().enumerate() {
-            let ids = batch.ids[first..first + length].to_vec();
-            let start = &starts[row..row + 1];
+        for rows in (0..n_rows).collect::<Vec<_>>().chunk_by(|a, b| together(*a, *b)) {
+            let rows = rows[0]..rows[0] + rows.len();
+            let lengths = batch.lengths[rows.clone()].to_vec();
+            let count: usize = lengths.iter().sum();
+            let part = TokenBatch { ids: batch.ids[first..first + count].to_vec(), lengths };
+            let starts = &starts[rows.clone()];
             let slot = slot.as_mut().map(|slot| {
-                let at = slot.rows.start + row;
-                CacheSlot { cache: &mut *slot.cache, rows: at..at + 1, starts: start }
+                let at = slot.rows.start;
+                CacheSlot { cache: &mut *slot.cache, rows: at + rows.start..at + rows.end, starts }
             });
-            let batch = TokenBatch { ids, lengths: vec![*length] };
-            states.push(self.pass(&batch, start, first, keep_inner, slot, training));
-            first += length;
+            let with = With { adapter: adapter(rows.start), training, fused };
+            states.push(self.pass(&part, starts, first, keep_inner, slot, with)?);
+            first += count;
+        }
+        if states.len() == 1 {
+            return Ok(states.remove(0));
         }
         let inner = (0..if keep_inner { self.blocks.len() } else { 0 })
             .map(|layer| Tensor::cat(states.iter().map(|states| states.inner[layer].clone()).collect(), 0))
@@ -259,10 +308,12 @@ impl Decoder {
         first: usize,
         keep_inner: bool,
         slot: Option<CacheSlot<'_>>,
-        training: Option<(&Adapter, TrainingPass)>,
-    ) -> HiddenStates {
+        With { adapter, training, fused }: With<'_>,
+    ) -> Result<HiddenStates> {
         let rows = starts.iter().zip(&batch.lengths);
         let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
+        let dropout =
+            training.zip(adapter).and_then(|(training, adapter)| adapter.dropout(training.seed, training.step));
         let mut pass = Pass {
             lengths: &batch.lengths,
             starts,
@@ -273,12 +324,11 @@ impl Decoder {
             rotations: Vec::new(),
             tiles: HashMap::new(),
             slot,
-            adapter: training.map(|(adapter, _)| adapter),
-            dropout: training
-                .and_then(|(adapter, training)| adapter.dropout(training.seed, training.step))
-                .map(|dropout| dropout.from_row(first)),
+            adapter,
+            dropout: dropout.map(|dropout| dropout.from_row(first)),
             #[cfg(feature = "kernels")]
-            keep: training.is_some_and(|(_, training)| training.keep_activations),
+            keep: training.is_some_and(|training| training.keep_activations),
+            fused,
         };
         let mut x = self.embed_tokens.rows(&batch.ids, self.compute.device());
         if self.config.embedding_scale != 1.0 {
@@ -289,10 +339,18 @@ impl Decoder {
             if keep_inner {
                 inner.push(x.clone());
             }
-            x = block.forward(x, &mut pass);
+            x = block.forward(x, &mut pass)?;
         }
-        HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone() }
+        Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone() })
     }
+}
+
+/// What a pass runs with besides the model.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    adapter: Option<&'a Adapter>,
+    training: Option<TrainingPass>,
+    fused: bool,
 }
 
 #[cfg(feature = "kernels")]

@@ -12,6 +12,7 @@ mod gguf_tokenizer;
 mod gguf_weights;
 mod hf_config;
 mod hf_folder;
+pub(crate) mod peft;
 mod quantized;
 mod safetensors;
 mod tiny;

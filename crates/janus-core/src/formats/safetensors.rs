@@ -30,6 +30,7 @@ pub(crate) struct SafetensorsFile {
     path: PathBuf,
     file: File,
     entries: HashMap<String, Entry>,
+    metadata: HashMap<String, String>,
 }
 
 impl SafetensorsFile {
@@ -50,6 +51,7 @@ impl SafetensorsFile {
         file.read_exact(&mut buffer).map_err(io_error(path))?;
         let metadata: Metadata = serde_json::from_slice(&buffer)
             .map_err(|error| bad_file(path, format!("the header is damaged: {error}")))?;
+        let texts = metadata.metadata().clone().unwrap_or_default();
         // The format allows neither holes nor overlaps, so every tensor begins where the last one ended.
         let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
         tensors.sort_by(|a, b| (a.1.data_offsets, &a.0).cmp(&(b.1.data_offsets, &b.0)));
@@ -75,7 +77,12 @@ impl SafetensorsFile {
             let reason = format!("the header describes {at} bytes of tensors, the file holds {}", size - 8 - header);
             return Err(bad_file(path, reason));
         }
-        Ok(Self { path: path.to_owned(), file, entries })
+        Ok(Self { path: path.to_owned(), file, entries, metadata: texts })
+    }
+
+    /// A text of the header's metadata.
+    pub(crate) fn metadata(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name).map(String::as_str)
     }
 
     /// The tensors, by name.

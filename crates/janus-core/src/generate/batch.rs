@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
                 TokenIds(prompts[row][shared..].to_vec())
             });
             let batch = TokenBatch::new(&rest.collect::<Vec<_>>());
-            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone())?;
+            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), &[])?;
             let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
             logits.extend(model.logits_at(&states, &last)?);
             first = rows.end;
@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
         let lengths: Vec<usize> = (0..self.rows.len()).map(|row| self.cache.length(row)).collect();
         let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
         let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &[])?;
         let logits = self.model.logits_at(&states, &vec![0; self.rows.len()])?;
         for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
             if active[index] {
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
             forced.push(ids);
         }
         let batch = TokenBatch::new(&forced);
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len())?;
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &[])?;
         let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
         self.model.logits_at(&states, &positions)
     }

@@ -15,6 +15,44 @@ pub(crate) struct PackedLinear {
     pub(crate) bias: Option<Arc<Vec<f32>>>,
 }
 
+/// What the kernels read of one target of an adapter.
+#[derive(Debug)]
+pub(crate) struct PackedTarget {
+    a: Panels,
+    b: Panels,
+    /// With DoRA what each row of the output is multiplied by: its learnt length over the one that it has.
+    row_scale: Option<Vec<f32>>,
+}
+
+impl PackedTarget {
+    /// Packs a target's values for the projection that it belongs to.
+    pub(crate) fn new(isa: Isa, target: &Target, values: &[f32], weight: &Panels) -> Self {
+        let precision = weight.precision();
+        let [d_out, d_in] = target.shape;
+        let (a, b) = (&values[target.a..][..target.rank * d_in], &values[target.b..][..d_out * target.rank]);
+        let row_scale = target.magnitude.map(|at| {
+            let mut products = Buffer::scratch(target.rank * d_out);
+            let rows = Rows::pack(isa, precision, a, d_in);
+            gemm(isa, &rows, &[(weight, 0)], &mut products, d_out, Store::Set);
+            let lengths = crate::lora::row_lengths(&row_squares(weight), target, a, b, &products);
+            values[at..at + d_out].iter().zip(lengths).map(|(learnt, length)| learnt / length).collect()
+        });
+        let pack = |values, width| Panels::pack(isa, precision, values, width);
+        Self { a: pack(a, d_in), b: pack(b, target.rank), row_scale }
+    }
+}
+
+/// The squared length of each row of a packed weight.
+pub(crate) fn row_squares(weight: &Panels) -> Vec<f32> {
+    let mut squares = vec![0.0; weight.n()];
+    each_row(&mut squares, 1, 64 * weight.width(), |row, square| {
+        let mut buffer = vec![0.0; weight.width()];
+        weight.row(row, &mut buffer);
+        square[0] = buffer.iter().map(|value| value * value).sum();
+    });
+    squares
+}
+
 /// A frozen norm.
 #[derive(Debug, Clone)]
 pub(crate) struct NormWeights {
@@ -47,21 +85,22 @@ pub(crate) struct Projections<'a> {
     pub(crate) targets: Vec<Target>,
     /// All values of the adapter's half block.
     pub(crate) values: &'a [f32],
+    /// The same packed, where they do not change.
+    pub(crate) packed: Option<&'a [PackedTarget]>,
     pub(crate) dropout: Option<Dropout>,
 }
 
 impl Projections<'_> {
-    fn a<'v>(&self, target: &Target, values: &'v [f32]) -> &'v [f32] {
-        &values[target.a..][..target.rank * target.shape[1]]
+    /// The targets as the kernels read them.
+    fn pack(&self) -> Vec<PackedTarget> {
+        let pack =
+            |target: &Target| PackedTarget::new(self.isa, target, self.values, &self.linears[target.part].0.weight);
+        self.targets.iter().map(pack).collect()
     }
 
-    fn packed_a(&self, target: &Target) -> Panels {
-        Panels::pack(self.isa, self.precision, self.a(target, self.values), target.shape[1])
-    }
-
-    fn packed_b(&self, target: &Target) -> Panels {
-        let b = &self.values[target.b..][..target.shape[0] * target.rank];
-        Panels::pack(self.isa, self.precision, b, target.rank)
+    /// Whether the output cannot be added to what is there before it is complete.
+    pub(crate) fn scales_rows(&self) -> bool {
+        self.targets.iter().any(|target| target.magnitude.is_some())
     }
 
     /// Where each target's low-rank row begins, and how long a row of all is.
@@ -96,6 +135,43 @@ impl Projections<'_> {
         let linears: Vec<(&Panels, usize)> =
             self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
         gemm(self.isa, &rows, &linears, out, self.stride, store);
+        let (starts, total) = self.ranks();
+        if total == 0 {
+            self.add_biases(out);
+            return Buffer::scratch(0);
+        }
+        let own;
+        let packed = match self.packed {
+            Some(packed) => packed,
+            None => {
+                own = self.pack();
+                &own
+            }
+        };
+        let dropped = self.dropout.map(|dropout| {
+            Rows::from_rows(self.isa, self.precision, n_rows, width, |row, buffer| {
+                input(row, buffer);
+                dropout.apply(row, buffer);
+            })
+        });
+        let inner: Vec<(&Panels, usize)> = packed.iter().map(|packed| &packed.a).zip(starts.iter().copied()).collect();
+        let mut low = Buffer::scratch(n_rows * total);
+        gemm(self.isa, dropped.as_ref().unwrap_or(&rows), &inner, &mut low, total, Store::Set);
+        for ((target, start), packed) in self.targets.iter().zip(starts).zip(packed) {
+            let rows = self.columns(&low, total, start, target.rank, target.scale);
+            let offset = self.linears[target.part].1;
+            gemm(self.isa, &rows, &[(&packed.b, offset)], out, self.stride, Store::Add);
+            if let Some(row_scale) = &packed.row_scale {
+                each_row(out, self.stride, row_scale.len(), |_, row| {
+                    row[offset..].iter_mut().zip(row_scale).for_each(|(out, scale)| *out *= scale);
+                });
+            }
+        }
+        self.add_biases(out);
+        low
+    }
+
+    fn add_biases(&self, out: &mut [f32]) {
         for (linear, offset) in &self.linears {
             if let Some(bias) = &linear.bias {
                 each_row(out, self.stride, bias.len(), |_, row| {
@@ -103,26 +179,6 @@ impl Projections<'_> {
                 });
             }
         }
-        let (starts, total) = self.ranks();
-        if total == 0 {
-            return Buffer::scratch(0);
-        }
-        let dropped = self.dropout.map(|dropout| {
-            Rows::from_rows(self.isa, self.precision, n_rows, width, |row, buffer| {
-                input(row, buffer);
-                dropout.apply(row, buffer);
-            })
-        });
-        let packed: Vec<Panels> = self.targets.iter().map(|target| self.packed_a(target)).collect();
-        let inner: Vec<(&Panels, usize)> = packed.iter().zip(starts.iter().copied()).collect();
-        let mut low = Buffer::scratch(n_rows * total);
-        gemm(self.isa, dropped.as_ref().unwrap_or(&rows), &inner, &mut low, total, Store::Set);
-        for (target, start) in self.targets.iter().zip(starts) {
-            let rows = self.columns(&low, total, start, target.rank, target.scale);
-            let offset = self.linears[target.part].1;
-            gemm(self.isa, &rows, &[(&self.packed_b(target), offset)], out, self.stride, Store::Add);
-        }
-        low
     }
 
     /// Gradients: of the adapter's values, added to `d_values`, and of the input, written to `d_input` where that is
@@ -143,11 +199,12 @@ impl Projections<'_> {
             .iter()
             .map(|(linear, offset)| self.columns(d_out, self.stride, *offset, linear.weight.n(), 1.0))
             .collect();
+        let packed = self.pack();
         // Of `x A^T`, scaled.
         let mut d_low = Buffer::scratch(n_rows * total);
-        for (target, start) in self.targets.iter().zip(&starts) {
+        for ((target, start), packed) in self.targets.iter().zip(&starts).zip(&packed) {
             let mut part = Buffer::scratch(n_rows * target.rank);
-            gemm_transposed(self.isa, &parts[target.part], &self.packed_b(target), &mut part, Store::Set);
+            gemm_transposed(self.isa, &parts[target.part], &packed.b, &mut part, Store::Set);
             for (to, from) in d_low.chunks_exact_mut(total).zip(part.chunks_exact(target.rank)) {
                 to[*start..].iter_mut().zip(from).for_each(|(to, from)| *to = from * target.scale);
             }
@@ -160,10 +217,10 @@ impl Projections<'_> {
             store = Store::Add;
         }
         let mut through = self.dropout.map(|_| Buffer::zeros(d_input.len()));
-        for (target, start) in self.targets.iter().zip(&starts) {
+        for ((target, start), packed) in self.targets.iter().zip(&starts).zip(&packed) {
             let rows = self.columns(&d_low, total, *start, target.rank, 1.0);
             let into = through.as_deref_mut().unwrap_or(&mut *d_input);
-            gemm_transposed(self.isa, &rows, &self.packed_a(target), into, Store::Add);
+            gemm_transposed(self.isa, &rows, &packed.a, into, Store::Add);
         }
         if let (Some(dropout), Some(mut through)) = (self.dropout, through) {
             each_row(&mut through, width, width * 4, |row, values| dropout.apply(row, values));

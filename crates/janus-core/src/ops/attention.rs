@@ -1,6 +1,6 @@
 //! The attention half of a block over slices: `x + scale * norm(o(attention(rotated(q, k), v)))`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use janus_kernels::{
     Attended, AttentionConfig, AttentionInputs, Buffer, Isa, Kept, KeyValues, Precision, Store, attention,
@@ -8,7 +8,7 @@ use janus_kernels::{
 };
 
 use super::{
-    adapted::{NormWeights, PackedLinear, Projections},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
     mlp::{finish, through_norm, unfinish},
 };
 use crate::{
@@ -57,6 +57,8 @@ pub(crate) struct AttentionCall {
     pub(crate) segments: Arc<Vec<Segment>>,
     pub(crate) cache: Option<LayerCache>,
     pub(crate) targets: Arc<Vec<Target>>,
+    /// The targets packed, for values that do not change.
+    pub(crate) packed: Option<Arc<OnceLock<Vec<PackedTarget>>>>,
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
@@ -82,7 +84,7 @@ struct Inner {
     output: Option<Kept>,
 }
 
-/// [`Target::part`] of q, k, v and o.
+/// [`Target::part`] of o, behind q, k and v.
 const O: usize = 3;
 
 impl AttentionCall {
@@ -97,6 +99,18 @@ impl AttentionCall {
         [q, kv, q + 2 * kv]
     }
 
+    /// How many targets read the half's input; those of the output stand behind them.
+    fn n_in(&self) -> usize {
+        self.targets.iter().filter(|target| target.part < O).count()
+    }
+
+    fn packed(&self, values: &[f32]) -> Option<&[PackedTarget]> {
+        let weights = &self.weights;
+        let linears = [&weights.q, &weights.k, &weights.v, &weights.o];
+        let pack = |target: &Target| PackedTarget::new(self.isa(), target, values, &linears[target.part].weight);
+        Some(self.packed.as_ref()?.get_or_init(|| self.targets.iter().map(pack).collect()))
+    }
+
     fn projections_in<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
         let weights = &self.weights;
         let [q, kv, stride] = self.widths();
@@ -107,6 +121,7 @@ impl AttentionCall {
             stride,
             targets: self.targets.iter().filter(|target| target.part < O).copied().collect(),
             values,
+            packed: self.packed(values).map(|packed| &packed[..self.n_in()]),
             dropout: self.dropout.map(|dropout| dropout.of(0)),
         }
     }
@@ -121,6 +136,7 @@ impl AttentionCall {
             stride: weights.o.weight.n(),
             targets: targets.map(|target| Target { part: 0, ..*target }).collect(),
             values,
+            packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(1)),
         }
     }
@@ -233,12 +249,13 @@ impl AttentionCall {
         self.turn(&mut qkv);
         let (attended, log_sums) = self.attend(&qkv);
         drop(qkv);
+        let out = self.projection_out(values);
         let (mut y, store) = match weights.after {
-            None if weights.residual_scale == 1.0 => (x.to_vec(), Store::Add),
+            None if weights.residual_scale == 1.0 && !out.scales_rows() => (x.to_vec(), Store::Add),
             _ => (vec![0.0; x.len()], Store::Set),
         };
         let row = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * q..][..q]);
-        let low_out = self.projection_out(values).forward(n_rows, q, row, &mut y, store);
+        let low_out = out.forward(n_rows, q, row, &mut y, store);
         let output = finish(isa, precision, x, &mut y, &weights.after, weights.residual_scale, save, store);
         let saved = save.then(|| {
             let inner = raw.map(|qkv| {
@@ -266,6 +283,7 @@ impl AttentionCall {
                     segments: self.segments.clone(),
                     cache: None,
                     targets: self.targets.clone(),
+                    packed: None,
                     dropout: self.dropout,
                     keep: true,
                 };

@@ -1,10 +1,10 @@
 //! The MLP half of a block over slices: `x + scale * norm(down(activation(gate(norm(x))) * up(norm(x))))`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use janus_kernels::{Buffer, Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward};
 
-use super::adapted::{NormWeights, PackedLinear, Projections};
+use super::adapted::{NormWeights, PackedLinear, PackedTarget, Projections};
 use crate::lora::{Dropout, Target};
 
 /// The frozen weights of one MLP half.
@@ -25,6 +25,8 @@ pub(crate) struct MlpWeights {
 pub(crate) struct MlpCall {
     pub(crate) weights: Arc<MlpWeights>,
     pub(crate) targets: Arc<Vec<Target>>,
+    /// The targets packed, for values that do not change.
+    pub(crate) packed: Option<Arc<OnceLock<Vec<PackedTarget>>>>,
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
@@ -47,8 +49,7 @@ struct Inner {
     output: Option<Kept>,
 }
 
-const IN: [usize; 2] = [0, 1];
-/// [`Target::part`] of gate, up and down.
+/// [`Target::part`] of down, behind gate and up.
 const DOWN: usize = 2;
 
 impl MlpCall {
@@ -60,6 +61,18 @@ impl MlpCall {
         self.weights.up.weight.n()
     }
 
+    /// How many targets read the half's input; those of the output stand behind them.
+    fn n_in(&self) -> usize {
+        self.targets.iter().filter(|target| target.part < DOWN).count()
+    }
+
+    fn packed(&self, values: &[f32]) -> Option<&[PackedTarget]> {
+        let weights = &self.weights;
+        let linears = [weights.gate.as_ref().unwrap_or(&weights.up), &weights.up, &weights.down];
+        let pack = |target: &Target| PackedTarget::new(self.isa(), target, values, &linears[target.part].weight);
+        Some(self.packed.as_ref()?.get_or_init(|| self.targets.iter().map(pack).collect()))
+    }
+
     fn projections_in<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
         let weights = &self.weights;
         let inner = self.inner();
@@ -68,10 +81,12 @@ impl MlpCall {
             None => (vec![(&weights.up, 0)], inner),
         };
         let first = 2 - linears.len();
-        let targets = self.targets.iter().filter(|target| IN.contains(&target.part));
+        let targets = self.targets.iter().filter(|target| target.part < DOWN);
         let targets = targets.map(|target| Target { part: target.part - first, ..*target }).collect();
         let dropout = self.dropout.map(|dropout| dropout.of(2));
-        Projections { isa: self.isa(), precision: weights.precision, linears, stride, targets, values, dropout }
+        let packed = self.packed(values).map(|packed| &packed[..self.n_in()]);
+        let (isa, precision) = (self.isa(), weights.precision);
+        Projections { isa, precision, linears, stride, targets, values, packed, dropout }
     }
 
     fn projection_out<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
@@ -84,6 +99,7 @@ impl MlpCall {
             stride: weights.down.weight.n(),
             targets: targets.map(|target| Target { part: 0, ..*target }).collect(),
             values,
+            packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(3)),
         }
     }
@@ -114,7 +130,7 @@ impl MlpCall {
         let out = self.projection_out(values);
         let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
         let (mut y, store) = match self.weights.after {
-            None if self.weights.residual_scale == 1.0 => (x.to_vec(), Store::Add),
+            None if self.weights.residual_scale == 1.0 && !out.scales_rows() => (x.to_vec(), Store::Add),
             _ => (vec![0.0; x.len()], Store::Set),
         };
         let low_out = out.forward(n_rows, self.inner(), hidden, &mut y, store);
@@ -148,6 +164,7 @@ impl MlpCall {
                 let call = Self {
                     weights: self.weights.clone(),
                     targets: self.targets.clone(),
+                    packed: None,
                     dropout: self.dropout,
                     keep: true,
                 };

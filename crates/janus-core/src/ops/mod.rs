@@ -14,7 +14,7 @@ mod weight;
 pub(crate) use self::weight::FrozenWeight;
 #[cfg(feature = "kernels")]
 pub(crate) use self::{
-    adapted::{NormWeights, PackedLinear},
+    adapted::{NormWeights, PackedLinear, PackedTarget},
     attention::{AttentionCall, AttentionWeights, LayerCache, Segment},
     fused::{attention_half, mlp_half, norm, token_logprobs},
     mlp::{MlpCall, MlpWeights},

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 #[cfg(feature = "kernels")]
 use janus_kernels::{Isa, Panels};
 
-use crate::device::Compute;
+use crate::{Result, device::Compute, model::read_back};
 
 /// A frozen matrix `[rows, columns]`, held once, in the form in which it is computed with. Never a parameter.
 #[derive(Debug, Clone)]
@@ -38,6 +38,15 @@ impl FrozenWeight {
             Self::Dense(weight) => x.matmul(weight.clone().transpose()),
             #[cfg(feature = "kernels")]
             Self::Packed(weight) => super::fused::project(x, weight),
+        }
+    }
+
+    /// The squared length of each row.
+    pub(crate) fn row_squares(&self) -> Result<Vec<f32>> {
+        match self {
+            Self::Dense(weight) => read_back((weight.clone() * weight.clone()).sum_dim(1)),
+            #[cfg(feature = "kernels")]
+            Self::Packed(weight) => Ok(super::adapted::row_squares(weight)),
         }
     }
 
