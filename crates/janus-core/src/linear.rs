@@ -33,8 +33,8 @@ impl Linear {
         compute: &Compute,
     ) -> Result<Self> {
         let weight = source.take(&format!("{name}.weight"), &shape)?;
-        let bias = if bias { Some(source.take(&format!("{name}.bias"), &shape[..1])?) } else { None };
-        Ok(Self { weight: FrozenWeight::new(weight, shape, compute), bias: bias.map(Arc::new) })
+        let bias = if bias { Some(source.take(&format!("{name}.bias"), &shape[..1])?.to_vec()) } else { None };
+        Ok(Self { weight: FrozenWeight::new(&weight, shape, compute), bias: bias.map(Arc::new) })
     }
 
     /// A projection that shares its weight with an embedding.

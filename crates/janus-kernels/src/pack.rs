@@ -134,17 +134,29 @@ impl Panels {
     pub fn pack(isa: Isa, precision: Precision, values: &[f32], width: usize) -> Self {
         let n = values.len() / width;
         assert_eq!(values.len(), n * width, "whole rows of {width}");
+        Self::from_columns(isa, precision, n, width, |row, out| out.copy_from_slice(&values[row * width..][..width]))
+    }
+
+    /// Packs a weight `[n, width]` whose rows `row(index, buffer)` writes, `width` numbers each.
+    pub fn from_columns(
+        isa: Isa,
+        precision: Precision,
+        n: usize,
+        width: usize,
+        row: impl Fn(usize, &mut [f32]) + Sync + Send,
+    ) -> Self {
         let depth = precision.words(width);
         let mut words = panels(n, depth);
         let shared = Shared::new(words.words_mut());
-        parallel::each(n.div_ceil(NR), depth * NR * 2, |panel| {
+        parallel::each(n.div_ceil(NR), depth * NR * 4, |panel| {
             // SAFETY: each task has its own panel.
             let words = unsafe { shared.part(panel * depth * NR, depth * NR) };
-            let rows = &values[panel * NR * width..(panel * NR + NR).min(n) * width];
-            let n_rows = rows.len() / width;
+            let n_rows = NR.min(n - panel * NR);
             let mut flat = Buffer::scratch(n_rows * depth);
-            for (flat, row) in flat.words_mut().chunks_exact_mut(depth).zip(rows.chunks_exact(width)) {
-                along(isa, precision, row, flat);
+            let mut buffer = Buffer::scratch(width);
+            for (lane, flat) in flat.words_mut().chunks_exact_mut(depth).enumerate() {
+                row(panel * NR + lane, &mut buffer);
+                along(isa, precision, &buffer, flat);
             }
             transpose(isa, flat.words(), depth, [n_rows, depth], words, NR);
         });

@@ -139,7 +139,7 @@ impl Pass<'_> {
 impl Decoder {
     pub(crate) fn load(config: ModelConfig, source: &mut dyn WeightSource, compute: &Compute) -> Result<Self> {
         let shape = [config.vocab_size, config.hidden_size];
-        let embed_tokens = FrozenWeight::new(source.take("model.embed_tokens.weight", &shape)?, shape, compute);
+        let embed_tokens = FrozenWeight::new(&source.take("model.embed_tokens.weight", &shape)?, shape, compute);
         let blocks = (0..config.num_hidden_layers)
             .map(|layer| Block::load(&config, layer, source, compute))
             .collect::<Result<_>>()?;

@@ -31,7 +31,8 @@ impl NormLayer {
         source: &mut dyn WeightSource,
         compute: &Compute,
     ) -> Result<Self> {
-        let mut vector = |suffix: &str| -> Result<Vec<f32>> { source.take(&format!("{name}.{suffix}"), &[width]) };
+        let mut vector =
+            |suffix: &str| -> Result<Vec<f32>> { Ok(source.take(&format!("{name}.{suffix}"), &[width])?.to_vec()) };
         let mut weight = vector("weight")?;
         if config.norm == Norm::RmsUnitOffset {
             weight.iter_mut().for_each(|weight| *weight += 1.0);

@@ -150,14 +150,20 @@ impl Gguf {
         }
     }
 
-    /// A tensor in float32, and its shape.
-    pub(super) fn read_f32(&mut self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    /// A tensor in float32.
+    pub(super) fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
+        let (stored, bytes, _) = self.read_stored(name)?;
+        Ok(dequantize(stored, &bytes))
+    }
+
+    /// A tensor as it is stored, and its shape.
+    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.path.clone() };
         let info = self.tensors.get(name).cloned().ok_or_else(missing)?;
         let mut bytes = vec![0; info.length];
         self.file.seek(SeekFrom::Start(info.begin)).map_err(io_error(&self.path))?;
         self.file.read_exact(&mut bytes).map_err(io_error(&self.path))?;
-        Ok((dequantize(info.stored, &bytes), info.shape))
+        Ok((info.stored, bytes, info.shape))
     }
 }
 

@@ -195,7 +195,7 @@ fn rope(
     let betas = (fields.number("rope.scaling.yarn_beta_fast")?, fields.number("rope.scaling.yarn_beta_slow")?);
     let mut limit = usize::MAX;
     let read = |gguf: &mut Gguf, name: &str| -> Result<Vec<f64>> {
-        Ok(gguf.read_f32(name)?.0.into_iter().map(f64::from).collect())
+        Ok(gguf.read_f32(name)?.into_iter().map(f64::from).collect())
     };
     let scaling = if gguf.tensors.contains_key("rope_factors_short.weight") {
         limit = original.map_or(context, |original| original as usize);

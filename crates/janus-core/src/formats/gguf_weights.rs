@@ -3,7 +3,8 @@
 use std::{collections::HashSet, path::Path};
 
 use super::{
-    Checkpoint, WeightSource, bad_file, family::Family, gguf::Gguf, gguf_config, gguf_tokenizer, hf_folder::check_shape,
+    Checkpoint, StoredMatrix, WeightSource, bad_file, family::Family, gguf::Gguf, gguf_config, gguf_tokenizer,
+    hf_folder::check_shape,
 };
 use crate::{
     Error, Result,
@@ -39,11 +40,6 @@ struct GgufSource {
 }
 
 impl GgufSource {
-    fn read(&mut self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
-        self.taken.insert(name.to_owned());
-        self.gguf.read_f32(name)
-    }
-
     /// The file's name of a tensor, and for a part of a fused one the rows before it and the rows of the whole.
     fn stored(&self, name: &str) -> Option<(String, usize, Option<usize>)> {
         let config = &self.config;
@@ -90,23 +86,26 @@ impl GgufSource {
 }
 
 impl WeightSource for GgufSource {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.gguf.path.clone() };
         let (stored, before, rows) = self.stored(name).ok_or_else(missing)?;
-        let (mut values, actual) = self.read(&stored)?;
-        match rows {
-            None => check_shape(&stored, shape, &actual)?,
+        self.taken.insert(stored.clone());
+        let (kind, bytes, actual) = self.gguf.read_stored(&stored)?;
+        let matrix = match rows {
+            None => {
+                check_shape(&stored, shape, &actual)?;
+                StoredMatrix::new(&stored, kind, bytes, &actual)?
+            }
             Some(rows) => {
                 check_shape(&stored, &[rows, shape[1]], &actual)?;
-                values = values[before * shape[1]..(before + shape[0]) * shape[1]].to_vec();
+                StoredMatrix::new(&stored, kind, bytes, &actual)?.rows(before, shape[0])
             }
-        }
+        };
         let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
         if rotated && self.family.interleaved_in_gguf {
-            let width = shape.get(1).copied().unwrap_or(1);
-            values = halves_from_interleaved(&values, self.config.head_dim, width);
+            return Ok(matrix.halves_from_interleaved(self.config.head_dim));
         }
-        Ok(values)
+        Ok(matrix)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -118,20 +117,6 @@ impl WeightSource for GgufSource {
             Some(name) => Err(Error::SurplusTensor { name: (*name).clone(), path: self.gguf.path.clone() }),
         }
     }
-}
-
-/// llama.cpp's converter puts the two rows of each rotated pair next to each other; Hugging Face keeps all first rows
-/// of a head in front of all second ones.
-fn halves_from_interleaved(values: &[f32], head_dim: usize, width: usize) -> Vec<f32> {
-    let half = head_dim / 2;
-    let n_rows = values.len() / width;
-    let row_of = |row: usize| {
-        let (head, within) = (row / head_dim, row % head_dim);
-        head * head_dim + 2 * (within % half) + within / half
-    };
-    let mut turned = Vec::with_capacity(values.len());
-    (0..n_rows).for_each(|row| turned.extend_from_slice(&values[row_of(row) * width..][..width]));
-    turned
 }
 
 /// The error of a file whose tokenizer cannot be understood.

@@ -9,10 +9,11 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    Checkpoint, SafetensorsFile, SpecialTokens, WeightSource, bad_file,
+    Checkpoint, SafetensorsFile, SpecialTokens, StoredMatrix, WeightSource, bad_file,
     family::Family,
     hf_config::{self, stored_name},
     io_error,
+    quantized::StoredType,
 };
 use crate::{Error, Result, config::ModelConfig};
 
@@ -138,11 +139,11 @@ impl FolderSource {
         Ok(())
     }
 
-    fn read(&mut self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    fn read(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.folder.clone() };
         let shard = *self.shard_of.get(name).ok_or_else(missing)?;
         self.taken.insert(name.to_owned());
-        self.shards[shard].read_f32(name)
+        self.shards[shard].read_stored(name)
     }
 
     /// Which rows of which fused tensor a projection is: name, rows before it, rows of the whole.
@@ -164,16 +165,16 @@ impl FolderSource {
 }
 
 impl WeightSource for FolderSource {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
         if let Some((whole, before, rows)) = self.fused_part(name) {
-            let (values, actual) = self.read(&whole)?;
+            let (kind, bytes, actual) = self.read(&whole)?;
             check_shape(&whole, &[rows, shape[1]], &actual)?;
-            return Ok(values[before * shape[1]..(before + shape[0]) * shape[1]].to_vec());
+            return Ok(StoredMatrix::new(&whole, kind, bytes, &actual)?.rows(before, shape[0]));
         }
         let stored = stored_name(&self.config, name);
-        let (values, actual) = self.read(&stored)?;
+        let (kind, bytes, actual) = self.read(&stored)?;
         check_shape(&stored, shape, &actual)?;
-        Ok(values)
+        StoredMatrix::new(&stored, kind, bytes, &actual)
     }
 
     fn finish(&mut self) -> Result<()> {

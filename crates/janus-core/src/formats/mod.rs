@@ -15,21 +15,26 @@ mod hf_folder;
 pub(crate) mod peft;
 mod quantized;
 mod safetensors;
+mod stored;
 mod tiny;
 
 use std::path::Path;
 
 pub use self::tiny::write_tiny_model;
-pub(crate) use self::{quantized::dequantize, safetensors::SafetensorsFile};
+pub(crate) use self::{
+    quantized::{dequantize, dequantize_into},
+    safetensors::SafetensorsFile,
+    stored::StoredMatrix,
+};
 use crate::{Error, Result, config::ModelConfig};
 
-/// Reads the tensors of a model one at a time, in float32.
+/// Reads the tensors of a model one at a time.
 pub(crate) trait WeightSource {
-    /// The tensor of this Hugging Face name, in row-major order.
+    /// The tensor of this Hugging Face name.
     ///
     /// # Errors
     /// When it is missing, has another shape, or cannot be read.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>>;
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix>;
 
     /// Checks that every tensor of the files was taken.
     ///

@@ -1,7 +1,6 @@
 //! Stored numbers -> float32: the plain types, and the block formats of GGUF (ggml-quants.c, `dequantize_row_*`).
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 /// How a tensor's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,25 +69,28 @@ impl StoredType {
     }
 }
 
-/// Blocks that one task turns.
-const TASK: usize = 1 << 12;
-
 /// Turns whole blocks into numbers.
 ///
 /// # Panics
-/// When `bytes` is not a whole number of blocks.
-pub(crate) fn dequantize(stored: StoredType, bytes: &[u8]) -> Vec<f32> {
+/// When `bytes` is not a whole number of blocks, or does not hold as many numbers as `out`.
+pub(crate) fn dequantize_into(stored: StoredType, bytes: &[u8], out: &mut [f32]) {
     let (numbers, size) = stored.block();
     assert!(bytes.len().is_multiple_of(size), "{} bytes are no whole number of blocks of {size}", bytes.len());
+    assert_eq!(bytes.len() / size * numbers, out.len(), "a number for each place");
+    for (out, block) in out.chunks_exact_mut(numbers).zip(bytes.chunks_exact(size)) {
+        dequantize_block(stored, block, out);
+    }
+}
+
+/// The same into memory of its own.
+pub(crate) fn dequantize(stored: StoredType, bytes: &[u8]) -> Vec<f32> {
+    let (numbers, size) = stored.block();
     let mut out = vec![0.0; bytes.len() / size * numbers];
-    out.par_chunks_mut(numbers * TASK).zip(bytes.par_chunks(size * TASK)).for_each(|(out, bytes)| {
-        for (out, block) in out.chunks_exact_mut(numbers).zip(bytes.chunks_exact(size)) {
-            dequantize_block(stored, block, out);
-        }
-    });
+    dequantize_into(stored, bytes, &mut out);
     out
 }
 
+#[inline(always)]
 fn dequantize_block(stored: StoredType, block: &[u8], out: &mut [f32]) {
     match stored {
         StoredType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),

@@ -104,11 +104,17 @@ impl SafetensorsFile {
 
     /// A tensor of floats, and its shape.
     pub(crate) fn read_f32(&mut self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let (stored, bytes, shape) = self.read_stored(name)?;
+        Ok((dequantize(stored, &bytes), shape))
+    }
+
+    /// The same as it is stored.
+    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
         let entry = self.entry(name)?;
         let stored = StoredType::from_safetensors(entry.dtype).ok_or_else(|| {
             bad_file(&self.path, format!("tensor `{name}` is stored as {:?}; F32, F16 and BF16 are read", entry.dtype))
         })?;
-        Ok((dequantize(stored, &self.read_bytes(&entry)?), entry.shape))
+        Ok((stored, self.read_bytes(&entry)?, entry.shape))
     }
 
     /// A tensor of 32-bit integers, and its shape.

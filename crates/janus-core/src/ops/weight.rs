@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 #[cfg(feature = "kernels")]
 use janus_kernels::{Isa, Panels};
 
-use crate::{Result, device::Compute, model::read_back};
+use crate::{Result, device::Compute, formats::StoredMatrix, model::read_back};
 
 /// A frozen matrix `[rows, columns]`, held once, in the form in which it is computed with. Never a parameter.
 #[derive(Debug, Clone)]
@@ -20,12 +20,13 @@ pub(crate) enum FrozenWeight {
 }
 
 impl FrozenWeight {
-    pub(crate) fn new(values: Vec<f32>, shape: [usize; 2], compute: &Compute) -> Self {
+    pub(crate) fn new(stored: &StoredMatrix, shape: [usize; 2], compute: &Compute) -> Self {
         #[cfg(feature = "kernels")]
         if let Some(precision) = compute.kernels() {
-            return Self::Packed(Arc::new(Panels::pack(Isa::best(), precision, &values, shape[1])));
+            let row = |index: usize, out: &mut [f32]| stored.row(index, out);
+            return Self::Packed(Arc::new(Panels::from_columns(Isa::best(), precision, shape[0], shape[1], row)));
         }
-        Self::Dense(Tensor::from_data(TensorData::new(values, shape), compute.device()))
+        Self::Dense(Tensor::from_data(TensorData::new(stored.to_vec(), shape), compute.device()))
     }
 
     /// `x W^T`
