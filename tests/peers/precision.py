@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import subprocess
+import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -37,7 +38,8 @@ def main():
         if done.returncode > 1:
             raise SystemExit(done.stderr)
         rows = [json.loads(line) for line in done.stdout.splitlines()]
-        found[name] = ([row["verdict"] for row in rows], time.perf_counter() - start)
+        print(f"{name}: {len(rows)} findings", file=sys.stderr, flush=True)
+        found[name] = (rows, time.perf_counter() - start)
     exact = found[WAYS[0][0]][0]
     logit = lambda verdict: math.log(verdict["p_vulnerable"] / (1 - verdict["p_vulnerable"]))
     lines = ["| way | seconds | largest difference of the logit | of p | labels that differ | beyond that difference |", "|---|---|---|---|---|---|"]
@@ -45,7 +47,7 @@ def main():
         pairs = list(zip(exact, verdicts, strict=True))
         of_logit = max(abs(logit(a) - logit(b)) for a, b in pairs)
         of_p = max(abs(a["p_vulnerable"] - b["p_vulnerable"]) for a, b in pairs)
-        differ = [a for a, b in pairs if a["label"] != b["label"]]
+        differ = [a for a, b in pairs if a["verdict"] != b["verdict"]]
         lost = sum(abs(a["p_vulnerable"] - 0.5) > of_p for a in differ)
         lines.append(f"| {name} | {seconds:.0f} | {of_logit:.1e} | {of_p:.1e} | {len(differ)} of {len(pairs)} | {lost} |")
     print("\n".join(lines))

@@ -26,7 +26,7 @@ fn main() {
             let batch = TokenBatch::new(&[ids(count)]);
             let run = || {
                 let states = model.decoder.forward(&batch, false).expect("fits");
-                let last = states.last.slice([count - 1..count]);
+                let last = states.last.narrow(0, count - 1, 1);
                 let _ = model.lm_head.forward(last).into_data();
             };
             (count, best(rounds, run))

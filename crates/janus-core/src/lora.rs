@@ -86,6 +86,9 @@ pub(crate) struct Target {
     pub(crate) magnitude: Option<usize>,
 }
 
+/// The targets of one half of a block, and how many values they have.
+pub(crate) type HalfLayout = (Vec<Target>, usize);
+
 /// Names of the projections of both halves of a block, by [`Target::part`].
 pub(crate) const MODULES: [&[&str]; 2] = [
     &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
@@ -102,7 +105,7 @@ impl LoraConfig {
     ///
     /// # Errors
     /// When a number is out of range, an expression is none, or nothing is targeted.
-    pub(crate) fn layout(&self, model: &ModelConfig) -> Result<Vec<[(Vec<Target>, usize); 2]>> {
+    pub(crate) fn layout(&self, model: &ModelConfig) -> Result<Vec<[HalfLayout; 2]>> {
         let refuse = |setting, expected, actual: String| Err(Error::Setting { setting, expected, actual });
         if !(0.0..1.0).contains(&self.dropout) {
             return refuse("lora_dropout", "from 0 to below 1", self.dropout.to_string());
@@ -218,14 +221,14 @@ impl Half {
     pub(crate) fn matrices(&self, target: &Target) -> [Tensor<2>; 2] {
         let [d_out, d_in] = target.shape;
         let matrix =
-            |at: usize, shape: [usize; 2]| self.values.clone().slice([at..at + shape[0] * shape[1]]).reshape(shape);
+            |at: usize, shape: [usize; 2]| self.values.clone().narrow(0, at, shape[0] * shape[1]).reshape(shape);
         [matrix(target.a, [target.rank, d_in]), matrix(target.b, [d_out, target.rank])]
     }
 
     /// With DoRA the lengths that rows are brought to, `[1, d_out]`.
     pub(crate) fn magnitude(&self, target: &Target) -> Option<Tensor<2>> {
         let d_out = target.shape[0];
-        target.magnitude.map(|at| self.values.clone().slice([at..at + d_out]).reshape([1, d_out]))
+        target.magnitude.map(|at| self.values.clone().narrow(0, at, d_out).reshape([1, d_out]))
     }
 }
 
@@ -301,7 +304,7 @@ impl Adapter {
         compute: &Compute,
     ) -> Result<Self> {
         let layout = config.layout(model)?;
-        let half = |(targets, length): (Vec<Target>, usize), values: Vec<f32>| {
+        let half = |(targets, length): HalfLayout, values: Vec<f32>| {
             // A tensor is never empty: where nothing is targeted, one number stands that nothing reads.
             let values = if length == 0 { vec![0.0] } else { values };
             let shape = [values.len()];
@@ -415,7 +418,7 @@ pub(crate) struct Dropout {
 
 impl Dropout {
     /// The masks of the rows from `first_row` of a batch that is taken in parts.
-    pub(crate) fn from_row(self, first_row: usize) -> Self {
+    pub(crate) fn starting_at(self, first_row: usize) -> Self {
         Self { first_row, ..self }
     }
 

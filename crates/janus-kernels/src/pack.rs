@@ -255,7 +255,7 @@ impl Panels {
 /// Memory of panels whose missing columns are 0.
 fn panels(n: usize, depth: usize) -> Buffer {
     let mut words = Buffer::scratch(n.div_ceil(NR) * depth * NR);
-    if n % NR > 0 {
+    if !n.is_multiple_of(NR) {
         words.words_mut()[n / NR * depth * NR..].fill(0);
     }
     words

@@ -116,6 +116,7 @@ pub(crate) struct Pass<'a> {
     #[cfg(feature = "kernels")]
     keep: bool,
     /// Whether our kernels compute.
+    #[cfg(feature = "kernels")]
     fused: bool,
 }
 
@@ -286,7 +287,12 @@ impl Decoder {
                 let at = slot.rows.start;
                 CacheSlot { cache: &mut *slot.cache, rows: at + rows.start..at + rows.end, starts }
             });
-            let with = With { adapter: adapter(rows.start), training, fused };
+            let with = With {
+                adapter: adapter(rows.start),
+                training,
+                #[cfg(feature = "kernels")]
+                fused,
+            };
             states.push(self.pass(&part, starts, first, keep_inner, slot, with)?);
             first += count;
         }
@@ -308,8 +314,9 @@ impl Decoder {
         first: usize,
         keep_inner: bool,
         slot: Option<CacheSlot<'_>>,
-        With { adapter, training, fused }: With<'_>,
+        with: With<'_>,
     ) -> Result<HiddenStates> {
+        let With { adapter, training, .. } = with;
         let rows = starts.iter().zip(&batch.lengths);
         let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
         let dropout =
@@ -325,10 +332,11 @@ impl Decoder {
             tiles: HashMap::new(),
             slot,
             adapter,
-            dropout: dropout.map(|dropout| dropout.from_row(first)),
+            dropout: dropout.map(|dropout| dropout.starting_at(first)),
             #[cfg(feature = "kernels")]
             keep: training.is_some_and(|training| training.keep_activations),
-            fused,
+            #[cfg(feature = "kernels")]
+            fused: with.fused,
         };
         let mut x = self.embed_tokens.rows(&batch.ids, self.compute.device());
         if self.config.embedding_scale != 1.0 {
@@ -350,6 +358,7 @@ impl Decoder {
 struct With<'a> {
     adapter: Option<&'a Adapter>,
     training: Option<TrainingPass>,
+    #[cfg(feature = "kernels")]
     fused: bool,
 }
 

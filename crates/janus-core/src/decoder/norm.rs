@@ -19,6 +19,7 @@ pub(crate) struct NormLayer {
     weight: Arc<Vec<f32>>,
     /// Empty where there is none.
     bias: Arc<Vec<f32>>,
+    #[cfg(feature = "kernels")]
     fused: bool,
 }
 
@@ -29,6 +30,7 @@ impl NormLayer {
         name: &str,
         width: usize,
         source: &mut dyn WeightSource,
+        #[cfg_attr(not(feature = "kernels"), allow(unused_variables, reason = "primitives have one form"))]
         compute: &Compute,
     ) -> Result<Self> {
         let mut vector =
@@ -38,8 +40,14 @@ impl NormLayer {
             weight.iter_mut().for_each(|weight| *weight += 1.0);
         }
         let bias = if config.norm == Norm::Layer { vector("bias")? } else { Vec::new() };
-        let fused = compute.is_fused();
-        Ok(Self { kind: config.norm, eps: config.norm_eps, weight: Arc::new(weight), bias: Arc::new(bias), fused })
+        Ok(Self {
+            kind: config.norm,
+            eps: config.norm_eps,
+            weight: Arc::new(weight),
+            bias: Arc::new(bias),
+            #[cfg(feature = "kernels")]
+            fused: compute.is_fused(),
+        })
     }
 
     /// # Shapes

@@ -92,12 +92,11 @@ fn tensors(target: &Target) -> Vec<(&'static str, Vec<usize>, usize)> {
     all
 }
 
+/// A tensor's name, shape and values.
+type Named<'v> = (String, Vec<usize>, &'v [f32]);
+
 /// Every tensor of an adapter: its name, shape, and the values of its half from where it begins.
-fn named<'v>(
-    config: &LoraConfig,
-    model: &ModelConfig,
-    values: &'v [[Vec<f32>; 2]],
-) -> Result<Vec<(String, Vec<usize>, &'v [f32])>> {
+fn named<'v>(config: &LoraConfig, model: &ModelConfig, values: &'v [[Vec<f32>; 2]]) -> Result<Vec<Named<'v>>> {
     let mut all = Vec::new();
     for (layer, (halves, values)) in config.layout(model)?.into_iter().zip(values).enumerate() {
         for (half, (targets, _)) in halves.into_iter().enumerate() {

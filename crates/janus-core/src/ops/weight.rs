@@ -11,6 +11,7 @@ use crate::{Result, device::Compute, formats::StoredMatrix, model::read_back};
 
 /// A frozen matrix `[rows, columns]`, held once, in the form in which it is computed with. Never a parameter.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are a few hundred, and a tensor is no larger behind a pointer")]
 pub(crate) enum FrozenWeight {
     /// A tensor for burn's primitives.
     Dense(Tensor<2>),
