@@ -4,7 +4,11 @@
 
 use std::{hint::black_box, time::Instant};
 
-use janus_kernels::{Isa, Panels, Precision, Rows, Store, gemm, gemm_transposed};
+use janus_kernels::{
+    AttentionConfig, AttentionInputs, Isa, KeyValues, LogitsConfig, Nonlinearity, NormKind, Panels, Precision, Rows,
+    Store, attention, attention_backward, gemm, gemm_transposed, glu, glu_backward, norm, norm_backward, rope,
+    token_logprobs,
+};
 
 mod peak;
 
@@ -29,7 +33,20 @@ fn main() {
         peaks.f32, peaks.bf16, peaks.read
     );
     let values = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect() };
+    by_row(isa, &values, peaks.read);
     for (precision, peak) in [(Precision::F32, peaks.f32), (Precision::Bf16, peaks.bf16)] {
+        attention_of(isa, precision, peak, &values);
+        let (rows, vocab_size, width) = (252, 49_152, 576);
+        let head = Panels::pack(isa, precision, &values(vocab_size * width), width);
+        let (hidden, targets) = (values(rows * width), vec![7; rows]);
+        let config = LogitsConfig { divisor: 1.0, softcap: None };
+        let seconds = best(|| drop(black_box(token_logprobs(isa, &config, &hidden, &head, &targets, true))));
+        report(
+            &format!("token_logprobs {precision:?} {rows}, gradient too"),
+            4.0 * (rows * vocab_size * width) as f64,
+            seconds,
+            peak,
+        );
         for [m, k, n] in [[512, 576, 1536], [512, 1536, 576], [512, 576, 576], [512, 576, 49152], [1024, 576, 48]] {
             let (x, w) = (values(m * k), values(n * k));
             let (rows, weight) = (Rows::pack(isa, precision, &x, k), Panels::pack(isa, precision, &w, k));
@@ -50,6 +67,47 @@ fn main() {
             );
         }
     }
+}
+
+/// Causal attention of 1,024 tokens, 9 heads on 3 key heads of 64; what is seen counts, twice the products backward and a
+/// half.
+fn attention_of(isa: Isa, precision: Precision, peak: f64, values: &dyn Fn(usize) -> Vec<f32>) {
+    let (n_tokens, kv_heads, group, head_dim) = (1024, 3, 3, 64);
+    let (q, kv) = (kv_heads * group * head_dim, kv_heads * head_dim);
+    let stride = q + 2 * kv;
+    let rows = values(n_tokens * stride);
+    let config = AttentionConfig { group, scale: 0.125, softcap: None, window: usize::MAX };
+    let mut tokens = KeyValues::new(precision, kv_heads, head_dim, n_tokens);
+    tokens.append(isa, n_tokens, &rows[q..], &rows[q + kv..], stride);
+    let work = 2.0 * (n_tokens * n_tokens * q) as f64;
+    let seconds = best(|| drop(black_box(attention(isa, &config, &rows, n_tokens, stride, &tokens))));
+    report(&format!("attention {precision:?} {n_tokens}"), work, seconds, peak);
+    let attended = attention(isa, &config, &rows, n_tokens, stride, &tokens);
+    let (keys, values_of) = (&rows[q..], &rows[q + kv..]);
+    let inputs = AttentionInputs { queries: &rows, keys, values: values_of, stride, n_tokens, attended: &attended };
+    let d_output = values(n_tokens * q);
+    let seconds = best(|| drop(black_box(attention_backward(isa, &config, &inputs, &d_output, &tokens))));
+    report(&format!("attention_backward {precision:?} {n_tokens}"), 2.5 * work, seconds, peak);
+}
+
+/// What reads and writes each number once, one thread, in GB/s of all that it touches.
+fn by_row(isa: Isa, values: &dyn Fn(usize) -> Vec<f32>, read: f64) {
+    let width = 1536;
+    let (x, weight, dy) = (values(width), values(width), values(width));
+    let mut rows = vec![vec![0.0; width]; 3];
+    let mut told = |name: &str, touched: usize, work: &mut dyn FnMut(&mut [Vec<f32>])| {
+        let seconds = best(|| (0..1000).for_each(|_| work(black_box(&mut rows)))) / 1000.0;
+        let rate = (touched * width * 4) as f64 / seconds / 1e9;
+        println!("{name:<44} {:8.3} us  {rate:6.1} GB/s  {:3.0} % of the memory's", seconds * 1e6, rate / read * 100.0);
+    };
+    told("norm 1536", 3, &mut |rows| norm(isa, NormKind::Rms, 1e-5, &x, &weight, &[], &mut rows[0]));
+    told("norm_backward 1536", 5, &mut |rows| norm_backward(isa, NormKind::Rms, 1e-5, &x, &weight, &dy, &mut rows[0]));
+    told("glu 1536", 3, &mut |rows| glu(isa, Nonlinearity::Silu, &x, &weight, &mut rows[0]));
+    told("glu_backward 1536", 5, &mut |rows| {
+        let [gate, up, _] = rows else { unreachable!("three rows") };
+        glu_backward(isa, Nonlinearity::Silu, gate, up, &dy);
+    });
+    told("rope 1536", 2, &mut |rows| rope(isa, &mut rows[0], 64, &x[..32], &weight[..32]));
 }
 
 fn report(name: &str, operations: f64, seconds: f64, peak: f64) {
