@@ -367,11 +367,6 @@ impl Adapter {
         Self { blocks, config: self.config.clone() }
     }
 
-    /// How many numbers it has.
-    pub fn n_values(&self) -> usize {
-        self.blocks.iter().flatten().filter(|half| !half.targets.is_empty()).map(|half| half.values.dims()[0]).sum()
-    }
-
     /// Whether any row's length is learnt.
     pub(crate) fn has_dora(&self) -> bool {
         self.config.dora

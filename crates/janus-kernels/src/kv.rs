@@ -43,11 +43,6 @@ impl KeyValues {
         self.length == 0
     }
 
-    /// Memory, in bytes.
-    pub fn bytes(&self) -> usize {
-        (self.keys.len() + self.values.len()) * 4
-    }
-
     /// Forgets the tokens behind the first `length`.
     ///
     /// # Panics
@@ -106,10 +101,5 @@ impl KeyValues {
     pub(crate) fn value_panel(&self, head: usize, panel: usize, words: std::ops::Range<usize>) -> &[u32] {
         let base = (head * self.head_dim.div_ceil(MR) + panel) * self.precision.words(self.capacity);
         &self.values[(base + words.start) * MR..(base + words.end) * MR]
-    }
-
-    /// Tokens that there is room for.
-    pub fn capacity(&self) -> usize {
-        self.capacity
     }
 }

@@ -203,11 +203,6 @@ impl Panels {
         self.precision
     }
 
-    /// Memory, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.words.words().len() * 4
-    }
-
     /// Words along the summed dimension.
     pub(crate) fn depth(&self) -> usize {
         self.precision.words(self.width)

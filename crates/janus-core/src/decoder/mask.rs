@@ -1,7 +1,7 @@
 //! Which keys each query may look at.
 //!
 //! A row's token at position `p` stands in slot `p` of the cache, so the rule needs positions only: a query at `p` sees
-//! the slots `p - window + 1 ..= p`. Padding stands behind a row's tokens and is never seen by them.
+//! the slots `p - window + 1 ..= p`.
 
 use std::ops::Range;
 
