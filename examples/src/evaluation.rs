@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_core::{Analysis, Role, Variant, prompt};
+use janus_core::{Analysis, Role, Variant, VulnCategory, prompt};
 use janus_data::{Part, Sample, Store, error_chain, input, split};
 use janus_eval::{GeneralModel, LabelledSet};
 use janus_synth::{ChatClient, ChatReply, ChatRequest, ChatRole, Metered, OpenAiClient, ResponseCache, Usage};
@@ -114,6 +114,24 @@ fn part(db: &Path, wanted: Part, seed: u64) -> anyhow::Result<Vec<Sample>> {
     let samples: Vec<Sample> = Store::open_read_only(db)?.samples()?.into_iter().collect::<Result<_, _>>()?;
     let parts = split::known_or_new_parts(&samples, seed);
     Ok(samples.into_iter().zip(parts).filter(|(_, part)| *part == wanted).map(|(sample, _)| sample).collect())
+}
+
+/// The samples of the parts train and validation, of one category or of all.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn training_samples(
+    db: &Path,
+    category: Option<VulnCategory>,
+    seed: u64,
+) -> anyhow::Result<(Vec<Sample>, Vec<Sample>)> {
+    let db = crate::generation::readable(db)?;
+    let of = |wanted| -> anyhow::Result<Vec<Sample>> {
+        let mut samples = part(&db, wanted, seed)?;
+        samples.retain(|sample| category.is_none_or(|category| sample.claim.category == category));
+        Ok(samples)
+    };
+    Ok((of(Part::Train)?, of(Part::Validation)?))
 }
 
 fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {

@@ -137,7 +137,7 @@ impl DatasetArgs {
 ///
 /// # Errors
 /// When neither is there.
-fn readable(db: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn readable(db: &Path) -> anyhow::Result<PathBuf> {
     if db.exists() {
         return Ok(db.to_owned());
     }

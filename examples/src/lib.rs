@@ -14,10 +14,10 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
+use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision, TargetModules};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
-pub use evaluation::{General, GeneralArgs, sets};
+pub use evaluation::{General, GeneralArgs, sets, training_samples};
 pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
@@ -111,6 +111,14 @@ impl ModelArgs {
     }
 }
 
+/// Projections by name, as on command lines.
+pub fn target_modules(names: &str) -> TargetModules {
+    match names {
+        "all-linear" => TargetModules::AllLinear,
+        names => TargetModules::Names(names.split(',').map(|name| name.trim().to_owned()).collect()),
+    }
+}
+
 /// Where the repository's data lie: below the working directory, else below the sources the program was built from.
 pub fn datasets(name: &str) -> PathBuf {
     let here = PathBuf::from("datasets").join(name);
@@ -175,5 +183,5 @@ pub fn run<A: Parser>(
 }
 
 fn janus_targets(level: &str) -> String {
-    ["core", "data", "hub", "synth", "examples"].map(|part| format!("janus_{part}={level}")).join(",")
+    ["core", "data", "hub", "synth", "train", "examples"].map(|part| format!("janus_{part}={level}")).join(",")
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use janus_eval::benchmark::peak_mb;
+use janus_train::{SampleLoss, StepRecord, ValidationRecord};
 
 /// A bar on stderr. It hears downloads and the writing of analyses.
 pub struct Bar {
@@ -24,6 +26,11 @@ impl Bar {
     /// A bar of samples.
     pub fn samples(total: usize) -> Self {
         Self::new(Some(total as u64), "{spinner} {pos}/{len} samples {wide_bar} {per_sec} {elapsed} (left: {eta})")
+    }
+
+    /// A bar of training steps.
+    pub fn steps() -> Self {
+        Self::new(Some(0), "{spinner} {pos}/{len} steps {wide_bar} {msg} {elapsed} (left: {eta})")
     }
 
     /// One more is done.
@@ -81,6 +88,42 @@ impl janus_core::Progress for Bar {
 
     fn answered(&mut self) {
         self.bar.inc(1);
+    }
+
+    fn stop(&self) -> bool {
+        crate::stopped()
+    }
+}
+
+impl janus_train::TrainingProgress for Bar {
+    fn begin(&mut self, step: u64, steps: u64) {
+        self.bar.set_length(steps);
+        self.bar.set_position(step);
+        self.bar.reset_eta();
+    }
+
+    fn step(&mut self, record: &StepRecord, spike: &[&SampleLoss]) {
+        if record.spike {
+            let samples: Vec<_> =
+                spike.iter().map(|one| format!("{} as {}: {:.3}", one.id, one.form, one.loss)).collect();
+            tracing::warn!(step = record.step, loss = record.loss, samples = samples.join(", "), "the loss stands out");
+        }
+        for id in &record.skipped {
+            tracing::warn!(step = record.step, id, "longer than --max-seq-len, left out");
+        }
+        let speed = record.tokens as f64 / record.seconds.max(1e-9);
+        self.bar.set_message(format!(
+            "loss {:.4}, learning rate {:.2e}, {speed:.0} tokens/s, {} MB",
+            record.loss,
+            record.learning_rate,
+            peak_mb()
+        ));
+        self.bar.set_position(record.step);
+    }
+
+    fn validated(&mut self, record: &ValidationRecord) {
+        tracing::info!(step = record.step, loss = record.loss, precision = ?record.precision, recall = ?record.recall,
+            false_positive_rate = ?record.false_positive_rate, best = record.best, "validation");
     }
 
     fn stop(&self) -> bool {

@@ -115,6 +115,17 @@ impl ChatTemplate {
         })
     }
 
+    /// What the template puts behind the model's own words, up to the next message.
+    ///
+    /// # Errors
+    /// When the template fails.
+    pub(crate) fn behind_answer(&self) -> Result<String> {
+        let mark = "\u{f0000}0\u{f0001}";
+        let messages = [Message::new(Role::User, "?"), Message::new(Role::Assistant, mark)];
+        let rendered = self.render_with(&messages, &["?", mark])?;
+        Ok(rendered.split_once(mark).map(|(_, behind)| behind.to_owned()).unwrap_or_default())
+    }
+
     fn encode_as_is(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<TokenIds> {
         // Private-use letters stand in for the contents while the template is rendered.
         let marks: Vec<String> = (0..messages.len()).map(|index| format!("\u{f0000}{index}\u{f0001}")).collect();

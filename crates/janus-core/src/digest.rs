@@ -63,6 +63,18 @@ pub fn digest_of_model(path: &Path) -> Result<String> {
         ];
         name.ends_with(".safetensors") || described.contains(&name)
     });
+    of_files(files)
+}
+
+/// The digest of an adapter's folder, `sha256:...`: of the names and digests of its two files.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn digest_of_adapter(folder: &Path) -> Result<String> {
+    of_files(["adapter_config.json", "adapter_model.safetensors"].map(|name| folder.join(name)).to_vec())
+}
+
+fn of_files(mut files: Vec<PathBuf>) -> Result<String> {
     files.sort();
     let mut hasher = Sha256::new();
     for file in files {

@@ -1,17 +1,19 @@
 //! The facade: a base model that answers findings.
 
-use std::{ops::ControlFlow, path::Path, time::Instant};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, time::Instant};
 
-use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
-use janus_http::{Claim, HttpPair};
+use janus_data::{Audit, TokenCounts, Variant, Verdict, VerdictLabel};
+use janus_http::{Claim, HttpPair, VulnCategory};
 
 use crate::{
     Error, Result,
+    answer::{AnswerTokens, END_OF_TURN, VerdictTokens},
     chat::ChatTemplate,
     device::{Compute, DeviceChoice, Precision},
     digest::{self, digest_of_model},
     evidence, formats,
-    generate::{GenerateConfig, Generated, Sampling, Session},
+    generate::{FinishReason, GenerateConfig, Generated, Sampling, Session},
+    lora::Adapter,
     model::LanguageModel,
     prompt::{Analysis, VERDICT, prompt},
     tokenizer::{TokenIds, Tokenizer},
@@ -31,6 +33,8 @@ pub struct JanusConfig {
 pub struct AssessConfig {
     /// How the probability is made.
     pub variant: Variant,
+    /// Which attached adapter reads findings of a category, in variants that are fine-tuned.
+    pub adapters: BTreeMap<VulnCategory, String>,
     /// Whether an analysis is written.
     pub analysis: Analysis,
     /// The most tokens of an analysis.
@@ -47,12 +51,21 @@ impl Default for AssessConfig {
     fn default() -> Self {
         Self {
             variant: Variant::PeSc,
+            adapters: BTreeMap::new(),
             analysis: Analysis::Full,
             max_tokens: 128,
             sampling: Sampling::default(),
             seed: 0,
             batch_size: 8,
         }
+    }
+}
+
+impl AssessConfig {
+    /// The same with one attached adapter for findings of every category.
+    pub fn with_adapter(self, name: &str) -> Self {
+        let adapters = VulnCategory::ALL.into_iter().map(|category| (category, name.to_owned())).collect();
+        Self { adapters, ..self }
     }
 }
 
@@ -82,6 +95,8 @@ pub struct Assessment {
     pub verdict: Verdict,
     /// What it was made with.
     pub audit: Audit,
+    /// Why the analysis ended; nothing where none was asked for.
+    pub finish: Option<FinishReason>,
 }
 
 /// A base model, ready to assess findings.
@@ -91,14 +106,18 @@ pub struct Janus {
     tokenizer: Tokenizer,
     chat: ChatTemplate,
     stop_ids: Vec<u32>,
-    behind_analysis: VerdictTokens,
-    alone: VerdictTokens,
+    answers: AnswerTokens,
     digest: String,
+    adapters: BTreeMap<String, Attached>,
 }
 
-/// Ends of a turn in the chat formats in use; a model's own list often lacks one.
-const END_OF_TURN: [&str; 7] =
-    ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "</s>"];
+/// An adapter in memory.
+#[derive(Debug)]
+struct Attached {
+    adapter: Adapter,
+    /// Of the files that it came from, `sha256:...`.
+    digest: Option<String>,
+}
 
 impl Janus {
     /// Loads a base model from a Hugging Face folder or a GGUF file.
@@ -127,13 +146,13 @@ impl Janus {
         stop_ids.dedup();
         let digest = digest_of_model(base)?;
         Ok(Self {
-            behind_analysis: VerdictTokens::new(&tokenizer, &format!("\n{VERDICT}"), vocab_size)?,
-            alone: VerdictTokens::new(&tokenizer, VERDICT, vocab_size)?,
+            answers: AnswerTokens::new(&tokenizer, &chat, &checkpoint.stop_ids, vocab_size)?,
             model: LanguageModel::from_checkpoint(&mut checkpoint, compute)?.with_digest(digest.clone()),
             digest,
             tokenizer,
             chat,
             stop_ids,
+            adapters: BTreeMap::new(),
         })
     }
 
@@ -162,14 +181,76 @@ impl Janus {
         &self.model
     }
 
+    /// Reads an adapter in PEFT's format under a name, beside those that are there; one of that name is replaced. The
+    /// base model does not change.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the adapter is of another kind or for another model.
+    pub fn attach(&mut self, name: impl Into<String>, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        let adapter = Adapter::load(folder, &self.model)?;
+        let digest = Some(digest::digest_of_adapter(folder)?);
+        self.adapters.insert(name.into(), Attached { adapter, digest });
+        Ok(())
+    }
+
+    /// The same with an adapter in memory, whose values are read and not tracked.
+    pub fn attach_adapter(&mut self, name: impl Into<String>, adapter: &Adapter) {
+        self.adapters.insert(name.into(), Attached { adapter: adapter.frozen(), digest: None });
+    }
+
+    /// Takes an adapter out of memory.
+    pub fn detach(&mut self, name: &str) -> Option<Adapter> {
+        self.adapters.remove(name).map(|attached| attached.adapter)
+    }
+
+    /// An adapter in memory.
+    pub fn adapter(&self, name: &str) -> Option<&Adapter> {
+        self.adapters.get(name).map(|attached| &attached.adapter)
+    }
+
+    /// The digest of the files that an adapter in memory came from, `sha256:...`.
+    pub fn adapter_digest(&self, name: &str) -> Option<&str> {
+        self.adapters.get(name).and_then(|attached| attached.digest.as_deref())
+    }
+
+    /// The names of the adapters in memory.
+    pub fn adapters(&self) -> impl Iterator<Item = &str> {
+        self.adapters.keys().map(String::as_str)
+    }
+
+    /// What reads findings of a category with a configuration; nothing for variants that are not fine-tuned.
+    fn attached(&self, category: VulnCategory, config: &AssessConfig) -> Result<Option<&Attached>> {
+        if !config.variant.is_fine_tuned() {
+            return Ok(None);
+        }
+        let name = config.adapters.get(&category).ok_or_else(|| Error::Setting {
+            setting: "adapters",
+            expected: "an adapter for each category that a fine-tuned variant reads",
+            actual: format!("none for {category}"),
+        })?;
+        let attached = self.adapters.get(name).ok_or_else(|| Error::Setting {
+            setting: "adapters",
+            expected: "names of attached adapters",
+            actual: name.clone(),
+        })?;
+        Ok(Some(attached))
+    }
+
     /// What every record that is made with a configuration has in common, as JSON pointers and values.
-    pub fn record_settings(&self, config: &AssessConfig) -> [(&'static str, serde_json::Value); 4] {
-        [
+    pub fn record_settings(&self, config: &AssessConfig) -> Vec<(&'static str, serde_json::Value)> {
+        // Where categories have adapters of their own, a record's digest depends on its category.
+        let mut digests = config.adapters.keys().filter_map(|category| self.attached(*category, config).ok()?);
+        let first = digests.next().and_then(|attached| attached.digest.clone());
+        let shared = first.filter(|first| digests.all(|attached| attached.digest.as_ref() == Some(first)));
+        let adapter = shared.map(|digest| ("/audit/adapter", digest.into()));
+        let always = [
             ("/variant", config.variant.name().into()),
             ("/audit/base", self.digest.clone().into()),
             ("/audit/precision", self.precision().name().into()),
             ("/audit/seed", config.seed.into()),
-        ]
+        ];
+        always.into_iter().chain(adapter).collect()
     }
 
     /// The ids of the prompt that asks for a verdict on a finding.
@@ -179,6 +260,14 @@ impl Janus {
     pub fn prompt(&self, pair: &HttpPair, claim: &Claim, config: &AssessConfig) -> Result<TokenIds> {
         let prompt = prompt(pair, claim, config.variant, config.analysis);
         self.chat.encode(&prompt.messages, &self.tokenizer)
+    }
+
+    /// The ids of what a model is to write behind a prompt: the analysis, where one is asked for, the verdict, the end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn answer(&self, analysis: Option<&str>, holds: bool) -> Result<TokenIds> {
+        self.answers.encode(&self.tokenizer, analysis, holds)
     }
 
     /// Assesses one finding with the default settings.
@@ -226,12 +315,13 @@ impl Janus {
     }
 
     fn prepare<'f>(
-        &self,
+        &'f self,
         index: usize,
         pair: &'f HttpPair,
         claim: &'f Claim,
         config: &AssessConfig,
     ) -> Result<Prepared<'f>> {
+        let attached = self.attached(claim.category, config)?;
         let prompt = prompt(pair, claim, config.variant, config.analysis);
         let ids = self.chat.encode(&prompt.messages, &self.tokenizer)?;
         let (needed, limit) =
@@ -239,13 +329,13 @@ impl Janus {
         if needed > limit {
             return Err(Error::ContextLength { needed, limit });
         }
-        Ok(Prepared { index, pair, claim, digest: digest::of_ids(&ids), cut_bytes: prompt.cut_bytes, ids })
+        Ok(Prepared { index, pair, claim, attached, digest: digest::of_ids(&ids), cut_bytes: prompt.cut_bytes, ids })
     }
 
     /// How many tokens may follow a prompt.
     fn reserve(&self, config: &AssessConfig) -> usize {
         let written = if config.analysis == Analysis::Full { config.max_tokens } else { 0 };
-        written.saturating_add(self.behind_analysis.lead.len().max(self.alone.lead.len()) + 2)
+        written.saturating_add(self.answers.behind_analysis.lead.len().max(self.answers.alone.lead.len()) + 2)
     }
 
     fn assess_group(
@@ -266,15 +356,17 @@ impl Janus {
             };
             group.iter().map(prompt).collect()
         };
+        let adapters = group.iter().map(|prepared| prepared.attached.map(|attached| &attached.adapter)).collect();
         let (written, tokens, logits) = match config.analysis {
             Analysis::None => {
                 // One pass: the verdict line stands right behind the prompt.
-                let session = Session::new(&self.model, prompts(&self.alone.lead), 0)?;
+                let session = Session::new(&self.model, prompts(&self.answers.alone.lead), adapters, 0)?;
                 let logits = session.logits().map(<[f32]>::to_vec).collect();
-                (vec![None; group.len()], &self.alone, logits)
+                (vec![None; group.len()], &self.answers.alone, logits)
             }
             Analysis::Full => {
-                let mut session = Session::new(&self.model, prompts(&TokenIds::default()), self.reserve(config))?;
+                let prompts = prompts(&TokenIds::default());
+                let mut session = Session::new(&self.model, prompts, adapters, self.reserve(config))?;
                 let settings = GenerateConfig {
                     sampling: config.sampling,
                     max_tokens: config.max_tokens,
@@ -287,18 +379,18 @@ impl Janus {
                     if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
                 let written = session.generate(&self.tokenizer, &settings, &seeds, &mut on_text)?;
-                let logits: Vec<Vec<f32>> = session.logits_behind(&self.behind_analysis.lead)?;
-                (written.into_iter().map(Some).collect(), &self.behind_analysis, logits)
+                let logits: Vec<Vec<f32>> = session.logits_behind(&self.answers.behind_analysis.lead)?;
+                (written.into_iter().map(Some).collect(), &self.answers.behind_analysis, logits)
             }
         };
         let seconds = start.elapsed().as_secs_f64();
         let answers = group.iter().zip(written).zip(logits);
         answers
-            .map(|((prepared, written), row)| self.answer(prepared, written, tokens, &row, seconds, config))
+            .map(|((prepared, written), row)| self.assessment(prepared, written, tokens, &row, seconds, config))
             .collect()
     }
 
-    fn answer(
+    fn assessment(
         &self,
         prepared: &Prepared<'_>,
         written: Option<Generated>,
@@ -309,6 +401,7 @@ impl Janus {
     ) -> Result<Assessment> {
         let p_vulnerable = tokens.probability(logits)?;
         let generated = written.as_ref().map_or(0, |written| written.n_tokens) + tokens.lead.len() + 1;
+        let finish = written.as_ref().map(|written| written.reason);
         let analysis = written.map(|written| written.text.trim().to_owned());
         let label = if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
         let verdict = Verdict {
@@ -323,12 +416,13 @@ impl Janus {
         };
         let audit = Audit {
             base: self.digest.clone(),
+            adapter: prepared.attached.and_then(|attached| attached.digest.clone()),
             bundle: None,
             prompt: prepared.digest.to_string(),
             precision: self.precision().name().to_owned(),
             seed: config.seed,
         };
-        Ok(Assessment { verdict, audit })
+        Ok(Assessment { verdict, audit, finish })
     }
 }
 
@@ -337,40 +431,8 @@ struct Prepared<'f> {
     index: usize,
     pair: &'f HttpPair,
     claim: &'f Claim,
+    attached: Option<&'f Attached>,
     ids: TokenIds,
     digest: digest::Digest,
     cut_bytes: usize,
-}
-
-/// The tokens of a verdict line: those in front of the boolean one, and the two that it may be.
-#[derive(Debug)]
-struct VerdictTokens {
-    lead: TokenIds,
-    zero: usize,
-    one: usize,
-}
-
-impl VerdictTokens {
-    fn new(tokenizer: &Tokenizer, lead: &str, vocab_size: usize) -> Result<Self> {
-        let zero = tokenizer.encode_continuation(&format!("{lead} 0"))?;
-        let one = tokenizer.encode_continuation(&format!("{lead} 1"))?;
-        if let Some(id) = zero.iter().chain(one.iter()).find(|id| **id as usize >= vocab_size) {
-            return Err(Error::TokenId { id: *id, vocab_size });
-        }
-        let shared = zero.iter().zip(one.iter()).take_while(|(zero, one)| zero == one).count();
-        match (zero.get(shared), one.get(shared)) {
-            (Some(zero_id), Some(one_id)) if shared > 0 => {
-                Ok(Self { lead: TokenIds(zero[..shared].to_vec()), zero: *zero_id as usize, one: *one_id as usize })
-            }
-            _ => Err(Error::Tokenizer { reason: "`0` and `1` are not tokens of their own".to_owned() }),
-        }
-    }
-
-    /// `P(1) / (P(0) + P(1))`.
-    fn probability(&self, logits: &[f32]) -> Result<Probability> {
-        let difference = f64::from(logits[self.one]) - f64::from(logits[self.zero]);
-        Probability::new(1.0 / (1.0 + (-difference).exp())).ok_or_else(|| Error::Compute {
-            reason: "a logit of the verdict is not a number; the weights may be damaged".to_owned(),
-        })
-    }
 }

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answer;
 mod chat;
 mod config;
 mod decoder;
@@ -55,7 +56,7 @@ pub use config::{
 };
 pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch, TrainingPass};
 pub use device::{Compute, DeviceChoice, Precision};
-pub use digest::digest_of_model;
+pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
 pub use formats::write_tiny_model;
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};

@@ -286,7 +286,7 @@ impl Adapter {
         Self::from_values(read.config, model.decoder.config(), read.values, model.decoder.compute())
     }
 
-    /// Writes the adapter in PEFT's format.
+    /// Writes the adapter in PEFT's format, its values in the precision of the model's products.
     ///
     /// # Errors
     /// When a file cannot be written, or the device fails.
@@ -294,7 +294,8 @@ impl Adapter {
         let read = |half: &Half| read_back(half.values.clone());
         let values =
             self.blocks.iter().map(|halves| Ok([read(&halves[0])?, read(&halves[1])?])).collect::<Result<Vec<_>>>()?;
-        peft::save(folder, &self.config, model.decoder.config(), &values, model.digest())
+        let precision = model.decoder.compute().precision();
+        peft::save(folder, &self.config, model.decoder.config(), &values, model.digest(), precision)
     }
 
     fn from_values(

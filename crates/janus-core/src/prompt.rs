@@ -67,9 +67,9 @@ pub struct Prompt {
 /// The question about one finding. The facts as text enter engineered prompts only.
 pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Prompt {
     let shown = cut(pair, claim);
-    let guide = match (variant, claim.category) {
-        (Variant::PeSc, VulnCategory::HttpHeaders) => HEADERS_GUIDE,
-        (Variant::PeSc, VulnCategory::Xss) => XSS_GUIDE,
+    let guide = match (variant.is_engineered(), claim.category) {
+        (true, VulnCategory::HttpHeaders) => HEADERS_GUIDE,
+        (true, VulnCategory::Xss) => XSS_GUIDE,
         _ => "",
     };
     let form = match analysis {
@@ -80,11 +80,10 @@ pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analys
         }
     };
     // Facts stand behind the claim: they depend on it, and claims on one pair share what stands before.
-    let facts = match variant {
-        Variant::PeSc => {
-            format!("\nFacts: {}", Facts::of(pair, claim).text(&[Grade::Observation, Grade::RuleVerdict]))
-        }
-        _ => String::new(),
+    let facts = if variant.is_engineered() {
+        format!("\nFacts: {}", Facts::of(pair, claim).text(&[Grade::Observation, Grade::RuleVerdict]))
+    } else {
+        String::new()
     };
     let user = format!(
         "{guide}{form}\n\n\

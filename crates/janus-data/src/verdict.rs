@@ -64,17 +64,35 @@ pub enum Variant {
     /// The same, with an engineered prompt.
     #[serde(rename = "PE-SC")]
     PeSc,
+    /// As SC, with an adapter.
+    #[serde(rename = "FT-SC")]
+    FtSc,
+    /// As PE-SC, with an adapter.
+    #[serde(rename = "FT-PE-SC")]
+    FtPeSc,
 }
 
 impl Variant {
     /// Every variant that runs today.
-    pub const ALL: [Self; 2] = [Self::Sc, Self::PeSc];
+    pub const ALL: [Self; 4] = [Self::Sc, Self::PeSc, Self::FtSc, Self::FtPeSc];
+
+    /// Whether the prompt is engineered: it holds instructions and the facts as text.
+    pub fn is_engineered(self) -> bool {
+        matches!(self, Self::PeSc | Self::FtPeSc)
+    }
+
+    /// Whether an adapter reads the prompt.
+    pub fn is_fine_tuned(self) -> bool {
+        matches!(self, Self::FtSc | Self::FtPeSc)
+    }
 
     /// The name in reports and on command lines.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sc => "SC",
             Self::PeSc => "PE-SC",
+            Self::FtSc => "FT-SC",
+            Self::FtPeSc => "FT-PE-SC",
         }
     }
 }
@@ -156,6 +174,8 @@ pub struct Verdict {
 pub struct Audit {
     /// The base model's digest, `sha256:...`.
     pub base: String,
+    /// The adapter's digest; `None` for a variant without one.
+    pub adapter: Option<String>,
     /// The bundle's digest; `None` for a variant without one.
     pub bundle: Option<String>,
     /// The digest of the prompt that the model was given.

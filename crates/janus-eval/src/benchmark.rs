@@ -255,7 +255,7 @@ pub fn general_model(
 }
 
 /// The largest memory of this process so far, in MB, where the system tells.
-fn peak_mb() -> u64 {
+pub fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) / 1000

@@ -13,6 +13,23 @@ use crate::{Error, Result};
 /// Width and height, in pixels.
 const SIZE: (u32, u32) = (900, 480);
 
+/// What knows how to draw itself.
+trait Draw {
+    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String>;
+
+    /// Draws it into `path.svg` and `path.png`.
+    fn draw_both(&self, path: &Path) -> Result<()> {
+        let failed = |reason: String| Error::Chart { path: path.to_owned(), reason };
+        // Letters of the bitmap come from a font in the program: no system font is needed.
+        register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+            .map_err(|_| failed("the font cannot be read".to_owned()))?;
+        let svg = path.with_extension("svg");
+        self.draw(SVGBackend::new(&svg, SIZE).into_drawing_area()).map_err(failed)?;
+        let png = path.with_extension("png");
+        self.draw(BitMapBackend::new(&png, SIZE).into_drawing_area()).map_err(failed)
+    }
+}
+
 /// A histogram of several series over the same steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
@@ -32,16 +49,11 @@ impl Histogram {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |reason: String| Error::Chart { path: path.to_owned(), reason };
-        // Letters of the bitmap come from a font in the program: no system font is needed.
-        register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
-            .map_err(|_| failed("the font cannot be read".to_owned()))?;
-        let svg = path.with_extension("svg");
-        self.draw(SVGBackend::new(&svg, SIZE).into_drawing_area()).map_err(failed)?;
-        let png = path.with_extension("png");
-        self.draw(BitMapBackend::new(&png, SIZE).into_drawing_area()).map_err(failed)
+        self.draw_both(path)
     }
+}
 
+impl Draw for Histogram {
     fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let step = self.step.max(1);
@@ -86,6 +98,92 @@ impl Histogram {
     }
 }
 
+/// A line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Lines over one axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curves {
+    /// The title.
+    pub title: String,
+    /// What the horizontal axis is.
+    pub x_label: String,
+    /// What the vertical axis is.
+    pub y_label: String,
+    /// The lines.
+    pub curves: Vec<Curve>,
+    /// Points that are circled.
+    pub marks: Vec<(f64, f64)>,
+}
+
+impl Curves {
+    /// Draws them into `path.svg` and `path.png`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.draw_both(path)
+    }
+}
+
+impl Draw for Curves {
+    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let points = || self.curves.iter().flat_map(|curve| &curve.points).chain(&self.marks);
+        let (mut right, mut top) = points().fold((0.0f64, 0.0f64), |most, at| (most.0.max(at.0), most.1.max(at.1)));
+        let least = points().map(|at| at.1).fold(0.0, f64::min);
+        right = if right > 0.0 { right } else { 1.0 };
+        top = if top > least { top + 0.05 * (top - least) } else { least + 1.0 };
+        area.fill(&WHITE).map_err(|error| text(&error))?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(&self.title, ("sans-serif", 22))
+            .margin(14)
+            .x_label_area_size(44)
+            .y_label_area_size(76)
+            .build_cartesian_2d(0.0..right, least..top)
+            .map_err(|error| text(&error))?;
+        let mut mesh = chart.configure_mesh();
+        // A rate of 1e-4 must not print as 0.0, nor a step as 100.0.
+        let number = |value: &f64| {
+            if *value != 0.0 && top < 0.01 {
+                format!("{value:.1e}")
+            } else {
+                format!("{}", (value * 1e6).round() / 1e6)
+            }
+        };
+        let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", 15));
+        mesh.x_label_formatter(&|value| format!("{value:.0}"))
+            .y_label_formatter(&number)
+            .draw()
+            .map_err(|error| text(&error))?;
+        for (index, curve) in self.curves.iter().enumerate() {
+            let color = Palette99::pick(index).to_rgba();
+            let line = LineSeries::new(curve.points.iter().copied(), color.stroke_width(2));
+            let drawn = chart.draw_series(line).map_err(|error| text(&error))?;
+            drawn
+                .label(&curve.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
+        }
+        let circles = self.marks.iter().map(|at| Circle::new(*at, 7, RED.stroke_width(2)));
+        chart.draw_series(circles).map_err(|error| text(&error))?;
+        let legend = chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .label_font(("sans-serif", 15))
+            .border_style(BLACK)
+            .background_style(WHITE)
+            .draw();
+        legend.map_err(|error| text(&error))?;
+        area.present().map_err(|error| text(&error))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +202,24 @@ mod tests {
         let svg = std::fs::read_to_string(path.with_extension("svg")).expect("there");
         assert!(svg.contains("Tokens") && svg.contains("polyline"));
         assert!(std::fs::read(path.with_extension("png")).expect("there").starts_with(b"\x89PNG"));
+    }
+
+    #[test]
+    fn curves_and_circled_points_are_written() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("loss");
+        let curve = |name: &str, points: &[(f64, f64)]| Curve { name: name.to_owned(), points: points.to_vec() };
+        let chart = Curves {
+            title: "Loss".to_owned(),
+            x_label: "step".to_owned(),
+            y_label: "nats".to_owned(),
+            curves: vec![curve("training", &[(0.0, 2.0), (1.0, 1.0), (2.0, 3.0)]), curve("empty", &[])],
+            marks: vec![(2.0, 3.0)],
+        };
+        chart.write(&path).expect("written");
+        let svg = std::fs::read_to_string(path.with_extension("svg")).expect("there");
+        assert!(svg.contains("training") && svg.matches("<circle").count() == 1);
+        assert!(std::fs::read(path.with_extension("png")).expect("there").starts_with(b"\x89PNG"));
+        Curves { curves: Vec::new(), marks: Vec::new(), ..chart }.write(&path).expect("nothing is a chart too");
     }
 }

@@ -32,7 +32,7 @@ pub mod report;
 mod study;
 
 pub use benchmark::{Cost, Prediction};
-pub use chart::Histogram;
+pub use chart::{Curve, Curves, Histogram};
 pub use confusion::{Confusion, Rate};
 pub use control::{Control, Example, NgramLogistic, NgramText};
 pub use describe::describe;

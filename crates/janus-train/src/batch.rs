@@ -24,10 +24,12 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// How many of them each example has.
     pub credits: Vec<usize>,
+    /// What each credited token counts in the loss.
+    pub weights: Vec<f32>,
 }
 
 impl Batch {
-    /// Packs examples.
+    /// Packs examples. The loss is the mean over all credited tokens.
     ///
     /// # Errors
     /// When an example's credits do not fit its tokens, or none counts.
@@ -54,7 +56,26 @@ impl Batch {
             first += tokens;
         }
         let rows: Vec<TokenIds> = examples.iter().map(|example| example.ids.clone()).collect();
-        Ok(Self { tokens: TokenBatch::new(&rows), indices, targets, credits })
+        let weights = vec![1.0 / targets.len() as f32; targets.len()];
+        Ok(Self { tokens: TokenBatch::new(&rows), indices, targets, credits, weights })
+    }
+
+    /// The same with a loss that is the mean over `n_examples`, of which these are some, of each one's mean over its
+    /// credited tokens: losses and gradients of the parts of a step add up.
+    pub fn weighted_by_example(self, n_examples: usize) -> Self {
+        let weight = |credits: &usize| std::iter::repeat_n(1.0 / (n_examples * credits) as f32, *credits);
+        Self { weights: self.credits.iter().flat_map(weight).collect(), ..self }
+    }
+
+    /// The mean of the negative log-probabilities of each example's credited tokens, in nats.
+    pub fn losses(&self, logprobs: &[f32]) -> Vec<f64> {
+        let mut rest = logprobs;
+        let mean = |credits: &usize| {
+            let (own, others) = rest.split_at(*credits);
+            rest = others;
+            -own.iter().map(|logprob| f64::from(*logprob)).sum::<f64>() / own.len() as f64
+        };
+        self.credits.iter().map(mean).collect()
     }
 }
 
@@ -70,7 +91,10 @@ mod tests {
     fn credited_tokens_are_predicted_from_the_ones_in_front_of_them() {
         let batch =
             Batch::pack(&[example(&[5, 6, 7], &[true, false, true]), example(&[8, 9], &[false, true])]).expect("fits");
-        assert_eq!((batch.indices, batch.targets, batch.credits), (vec![1, 3], vec![7, 9], vec![1, 1]));
+        assert_eq!((&batch.indices, &batch.targets), (&vec![1, 3], &vec![7, 9]));
+        assert_eq!((&batch.credits, &batch.weights), (&vec![1, 1], &vec![0.5, 0.5]));
+        assert_eq!(batch.losses(&[-1.0, -3.0]), [1.0, 3.0]);
+        assert_eq!(batch.weighted_by_example(4).weights, [0.25, 0.25]);
     }
 
     #[test]

@@ -7,15 +7,29 @@
 //!    back. The base model has no gradient and never changes.
 //! 3. [`AdamW::update`] moves the adapter's values, behind [`clip_global_norm`].
 //!
-//! What this crate deliberately does not do: read samples from disk, know what a finding is, or draw a random number that
-//! does not follow from a seed and a step.
+//! [`LoraTrainer`] is phase 1: samples, in an [`Order`] that its seed decides, asked through the prompt of use and taught
+//! the tokens that are read in use; validation, the best checkpoint, exact resumption.
+//!
+//! What this crate deliberately does not do: read samples from disk, or draw a random number that does not follow from a
+//! seed and a step.
 
 mod batch;
+mod card;
+mod checkpoint;
+mod curves;
 mod error;
+mod log;
+mod lora_trainer;
 mod optim;
+mod order;
+mod schedule;
 mod step;
 
 pub use batch::{Batch, Example};
 pub use error::{Error, Result};
+pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};
+pub use lora_trainer::{LoraSummary, LoraTrainer, LoraTrainerConfig, TrainingProgress};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};
+pub use order::{Form, Order};
+pub use schedule::Schedule;
 pub use step::{Step, step};

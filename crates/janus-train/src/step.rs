@@ -1,6 +1,6 @@
 //! One step: loss and gradients.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use janus_core::{Adapter, LanguageModel, TrainingPass};
 
 use crate::{Batch, Result};
@@ -8,7 +8,7 @@ use crate::{Batch, Result};
 /// What a step gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The mean of the negative log-probabilities of all credited tokens, in nats.
+    /// The negative log-probabilities of all credited tokens, each times its weight, summed; in nats.
     pub loss: f32,
     /// The log-probability of each credited token.
     pub logprobs: Vec<f32>,
@@ -25,7 +25,8 @@ pub fn step(model: &LanguageModel, adapter: &Adapter, batch: &Batch, training: T
     let logprobs = model.token_logprobs(&states, &batch.indices, &batch.targets);
     // What the graph does not need is not kept.
     drop(states);
-    let loss = logprobs.clone().neg().mean();
+    let weights = TensorData::new(batch.weights.clone(), [batch.weights.len()]);
+    let loss = (logprobs.clone() * Tensor::from_data(weights, &logprobs.device())).sum().neg();
     let gradients = loss.backward();
     let read = |tensor: Tensor<1>| -> Result<Vec<f32>> {
         let data = tensor.into_data().try_into_vec::<f32>();

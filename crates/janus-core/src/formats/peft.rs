@@ -13,6 +13,7 @@ use super::{SafetensorsFile, bad_file, hf_folder::check_shape, io_error};
 use crate::{
     Error, Result,
     config::ModelConfig,
+    device::Precision,
     lora::{LoraConfig, Target, TargetModules, module_path},
 };
 
@@ -127,7 +128,8 @@ fn surplus(file: &SafetensorsFile, config: &LoraConfig, model: &ModelConfig, pat
     Error::SurplusTensor { name, path: path.to_owned() }
 }
 
-/// Writes an adapter. `base` is the digest of its base model; PEFT ignores it, and we refuse the adapter elsewhere.
+/// Writes an adapter, in float32 or in bfloat16. `base` is the digest of its base model; PEFT ignores it, and we refuse
+/// the adapter elsewhere.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -137,15 +139,15 @@ pub(crate) fn save(
     model: &ModelConfig,
     values: &[[Vec<f32>; 2]],
     base: Option<&str>,
+    precision: Precision,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let tensors = named(config, model, values)?;
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        .collect();
+    let dtype = if precision == Precision::Bf16 { Dtype::BF16 } else { Dtype::F32 };
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> =
+        tensors.into_iter().map(|(name, shape, values)| (name, shape, stored(values, dtype))).collect();
     let views = bytes.iter().map(|(name, shape, bytes)| {
-        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes a number"))
+        (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).expect("as many bytes as the shape has"))
     });
     let metadata = HashMap::from_iter(
         [("format", Some("pt")), ("base", base)]
@@ -158,6 +160,13 @@ pub(crate) fn save(
     let path = folder.join(CONFIG);
     let text = serde_json::to_string_pretty(&describe(config)).expect("numbers and strings");
     fs::write(&path, text + "\n").map_err(io_error(&path))
+}
+
+fn stored(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::BF16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    }
 }
 
 fn describe(config: &LoraConfig) -> Value {

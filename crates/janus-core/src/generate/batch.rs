@@ -1,11 +1,12 @@
 //! Several prompts continued together.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::{Sampler, Sampling};
 use crate::{
     Error, Result,
     decoder::{KvCache, TokenBatch},
+    lora::Adapter,
     model::LanguageModel,
     tokenizer::{TokenIds, Tokenizer},
 };
@@ -51,6 +52,8 @@ pub struct Generated {
 #[derive(Debug)]
 pub struct Session<'a> {
     model: &'a LanguageModel,
+    /// One entry for each row, or nothing where no row has any.
+    adapters: Vec<Option<&'a Adapter>>,
     cache: KvCache,
     rows: Vec<Row>,
 }
@@ -69,11 +72,21 @@ struct Row {
 }
 
 impl<'a> Session<'a> {
-    /// Reads prompts. `reserve` is how many tokens each may be continued by.
+    /// Reads prompts, each with an adapter of its own or none; no adapters are none for every row. `reserve` is how many
+    /// tokens each may be continued by.
     ///
     /// # Errors
     /// When a prompt is empty or does not fit the model's context together with `reserve`.
-    pub fn new(model: &'a LanguageModel, prompts: Vec<TokenIds>, reserve: usize) -> Result<Self> {
+    ///
+    /// # Panics
+    /// When there are adapters, and not one entry for each prompt.
+    pub fn new(
+        model: &'a LanguageModel,
+        prompts: Vec<TokenIds>,
+        adapters: Vec<Option<&'a Adapter>>,
+        reserve: usize,
+    ) -> Result<Self> {
+        assert!(adapters.is_empty() || adapters.len() == prompts.len(), "one entry for each prompt, or none at all");
         let config = model.decoder.config();
         let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         if prompts.iter().any(|prompt| prompt.is_empty()) {
@@ -88,7 +101,14 @@ impl<'a> Session<'a> {
             return Err(Error::ContextLength { needed, limit });
         }
         let mut cache = model.decoder.cache(prompts.len(), longest + reserve);
-        let sources = shared_beginnings(&prompts);
+        let of = |rows: &Range<usize>| adapters.get(rows.clone()).unwrap_or_default();
+        // What an adapter makes of a beginning is its own.
+        let same = |a: usize, b: usize| match (of(&(a..a + 1)), of(&(b..b + 1))) {
+            ([Some(a)], [Some(b)]) => std::ptr::eq(*a, *b),
+            ([Some(_)], _) | (_, [Some(_)]) => false,
+            _ => true,
+        };
+        let sources = shared_beginnings(&prompts, same);
         let mut logits = Vec::with_capacity(prompts.len());
         // Rows that begin with another one's tokens copy what was computed for them. Neighbours of a kind are read
         // together: nothing is padded, and no row sees another.
@@ -101,7 +121,7 @@ impl<'a> Session<'a> {
                 TokenIds(prompts[row][shared..].to_vec())
             });
             let batch = TokenBatch::new(&rest.collect::<Vec<_>>());
-            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), &[])?;
+            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), of(&rows))?;
             let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
             logits.extend(model.logits_at(&states, &last)?);
             first = rows.end;
@@ -110,7 +130,7 @@ impl<'a> Session<'a> {
             let (written, text) = (TokenIds::default(), String::new());
             Row { prompt, written, text, handed: 0, reason: None, logits }
         };
-        Ok(Self { model, cache, rows: prompts.into_iter().zip(logits).map(row).collect() })
+        Ok(Self { model, adapters, cache, rows: prompts.into_iter().zip(logits).map(row).collect() })
     }
 
     /// Logits of the token behind each row.
@@ -179,7 +199,7 @@ impl<'a> Session<'a> {
         let lengths: Vec<usize> = (0..self.rows.len()).map(|row| self.cache.length(row)).collect();
         let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
         let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &[])?;
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters)?;
         let logits = self.model.logits_at(&states, &vec![0; self.rows.len()])?;
         for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
             if active[index] {
@@ -207,7 +227,7 @@ impl<'a> Session<'a> {
             forced.push(ids);
         }
         let batch = TokenBatch::new(&forced);
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &[])?;
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters)?;
         let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
         self.model.logits_at(&states, &positions)
     }
@@ -216,12 +236,13 @@ impl<'a> Session<'a> {
 /// Fewer shared tokens than this are read again rather than copied.
 const WORTH_SHARING: usize = 16;
 
-/// For each prompt an earlier one that begins alike, and how many tokens they share; none for those that are read from
-/// their first token, which are the only ones that others copy.
-fn shared_beginnings(prompts: &[TokenIds]) -> Vec<Option<(usize, usize)>> {
+/// For each prompt an earlier one of the `same` kind that begins alike, and how many tokens they share; none for those
+/// that are read from their first token, which are the only ones that others copy.
+fn shared_beginnings(prompts: &[TokenIds], same: impl Fn(usize, usize) -> bool) -> Vec<Option<(usize, usize)>> {
     let mut sources: Vec<Option<(usize, usize)>> = Vec::with_capacity(prompts.len());
     for (row, prompt) in prompts.iter().enumerate() {
-        let own = (0..row).filter(|earlier| sources[*earlier].is_none()).map(|earlier| {
+        let whole = (0..row).filter(|earlier| sources[*earlier].is_none() && same(*earlier, row));
+        let own = whole.map(|earlier| {
             let shared = prompts[earlier].iter().zip(prompt.iter()).take_while(|(a, b)| a == b).count();
             // The last token is read in any case: its state gives the logits.
             (earlier, shared.min(prompt.len() - 1))
@@ -255,7 +276,14 @@ mod tests {
     fn prompts_that_begin_alike_name_one_source_that_is_read_whole() {
         let ids = |tail: &[u32]| TokenIds((0..20).chain(tail.iter().copied()).collect());
         let prompts = [ids(&[7]), ids(&[8, 9]), TokenIds(vec![1; 30]), ids(&[7]), TokenIds((0..10).collect())];
-        let sources = shared_beginnings(&prompts);
+        let of = |rows: &Range<usize>| adapters.get(rows.clone()).unwrap_or_default();
+        // What an adapter makes of a beginning is its own.
+        let same = |a: usize, b: usize| match (of(&(a..a + 1)), of(&(b..b + 1))) {
+            ([Some(a)], [Some(b)]) => std::ptr::eq(*a, *b),
+            ([Some(_)], _) | (_, [Some(_)]) => false,
+            _ => true,
+        };
+        let sources = shared_beginnings(&prompts, same);
         assert_eq!(sources, [None, Some((0, 20)), None, Some((0, 20)), None]);
     }
 }
