@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_core::{Analysis, AssessConfig, Variant};
 use janus_eval::{Study, StudyConfig};
-use janus_examples::{Bar, CommonArgs, GeneralArgs, ModelArgs, run, sets};
+use janus_examples::{AdapterArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, run, sets};
 
 /// Evaluates the base model and the controls, stores every prediction, and makes the tables from them.
 #[derive(Parser, Debug)]
@@ -20,9 +20,11 @@ struct Args {
     /// Database on whose training part the n-gram controls of --set train
     #[arg(long)]
     train_db: Option<PathBuf>,
-    /// Variants, separated by commas
-    #[arg(long, value_delimiter = ',', default_values_t = Variant::ALL)]
+    /// Variants, separated by commas [default: SC and PE-SC, with an adapter FT-SC and FT-PE-SC too]
+    #[arg(long, value_delimiter = ',')]
     variants: Vec<Variant>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Evaluate the controls and no model
     #[arg(long)]
     controls_only: bool,
@@ -47,9 +49,14 @@ fn main() -> ExitCode {
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
     let mut general = args.general.client(&args.output)?;
-    let janus = args.model.load(&args.common)?;
-    let assess = AssessConfig { analysis: args.analysis, seed: args.common.seed, ..AssessConfig::default() };
-    let variants = if args.controls_only { Vec::new() } else { args.variants };
+    let mut janus = args.model.load(&args.common)?;
+    let adapters = args.adapter.attach(&mut janus)?;
+    let assess = AssessConfig { analysis: args.analysis, adapters, seed: args.common.seed, ..AssessConfig::default() };
+    let asked = |variant: &Variant| match args.variants.as_slice() {
+        [] => args.adapter.any() || !variant.is_fine_tuned(),
+        some => some.contains(variant),
+    };
+    let variants = Variant::ALL.into_iter().filter(|variant| !args.controls_only && asked(variant)).collect();
     let config = StudyConfig { base: args.model.short_name(), variants, assess };
     let mut study = Study::open(&args.output, &janus, &config)?;
     let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * config.variants.len()).sum());

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_core::{Analysis, AssessConfig, Sampling, Variant, VulnCategory};
 use janus_data::{input, input::Format};
-use janus_examples::{Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, keep_inputs, run};
+use janus_examples::{AdapterArgs, Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, keep_inputs, run};
 
 /// Decides whether findings are real: reads HTTP pairs with a scanner's claims, writes verdicts.
 #[derive(Parser, Debug)]
@@ -19,9 +19,11 @@ struct Args {
     /// Category of raw pairs: HTTP_HEADERS or XSS [default: the name of their folder]
     #[arg(long)]
     category: Option<VulnCategory>,
-    /// How the probability is made: SC or PE-SC
-    #[arg(long, default_value_t = Variant::PeSc)]
-    variant: Variant,
+    /// How the probability is made: SC, PE-SC, FT-SC or FT-PE-SC [default: FT-PE-SC with an adapter, PE-SC without]
+    #[arg(long)]
+    variant: Option<Variant>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
     /// Whether an analysis is written: none or full
     #[arg(long, default_value_t)]
     analysis: Analysis,
@@ -57,9 +59,10 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = if args.input.is_empty() { vec![datasets("samples")] } else { args.input };
     let lines = input::read(&inputs, args.format, args.category)?;
     keep_inputs(&inputs, args.output.as_deref())?;
-    let janus = args.model.load(&args.common)?;
+    let mut janus = args.model.load(&args.common)?;
     let config = AssessConfig {
-        variant: args.variant,
+        variant: args.variant.unwrap_or(if args.adapter.any() { Variant::FtPeSc } else { Variant::PeSc }),
+        adapters: args.adapter.attach(&mut janus)?,
         analysis: args.analysis,
         max_tokens: args.max_tokens,
         sampling: Sampling { temperature: args.temperature, ..Sampling::default() },

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use janus_core::{DeviceChoice, Error, LanguageModel, Precision, parity};
+use burn::tensor::{Tensor, TensorData};
+use janus_core::{Adapter, DeviceChoice, Error, LanguageModel, Precision, TokenIds, TrainingPass, parity};
+use janus_train::{Batch, Example, step};
+use safetensors::SafeTensors;
 
 /// What a float32 model may differ by.
 const TOLERANCE: f32 = 1e-4;
@@ -57,10 +60,60 @@ fn every_adapter_agrees_on(choice: DeviceChoice) {
     }
 }
 
+fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    tensor.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+}
+
+/// The first step of training from an adapter of PEFT: loss and gradients are those of PEFT and torch.
+fn every_step_agrees_on(choice: DeviceChoice) {
+    let compute = choice.init(Precision::F32).unwrap_or_else(|error| panic!("{error}"));
+    for (name, base) in ADAPTERS {
+        let folder = golden().join("peft").join(name);
+        let model = LanguageModel::load(&golden().join(base), &compute).expect("loads");
+        let adapter = Adapter::load(&folder, &model).expect("fits");
+        let bytes = std::fs::read(folder.join("step.safetensors")).expect("there");
+        let expected = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let row = |name: &str| floats(&expected, name).into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+        let example = |name: &str, behind: usize| {
+            let ids = row(name);
+            let credited = (0..ids.len()).map(|at| at > behind).collect();
+            Example { ids: TokenIds(ids), credited }
+        };
+        let batch = Batch::pack(&[example("ids.0", 8), example("ids.1", 0)]).expect("both teach something");
+        let training = TrainingPass { keep_activations: true, seed: 0, step: 0 };
+        let done = step(&model, &adapter.with_values(adapter.values()), &batch, training).expect("fits");
+        let loss = floats(&expected, "loss")[0];
+        assert!((done.loss - loss).abs() < 1e-4 * loss, "{name}: {} instead of {loss}", done.loss);
+        // Gradients have the places of the values, so an adapter's file tells their names.
+        let tensor = |values: Vec<f32>| {
+            let shape = [values.len()];
+            Tensor::from_data(TensorData::new(values, shape), compute.device())
+        };
+        let gradients = adapter.with_values(done.gradients.into_iter().map(tensor).collect()).frozen();
+        let written = tempfile::tempdir().expect("a temporary folder");
+        gradients.save(written.path(), &model).expect("written");
+        let bytes = std::fs::read(written.path().join("adapter_model.safetensors")).expect("there");
+        let ours = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let names = ours.names();
+        assert_eq!(names.len() + 3, expected.names().len(), "{name}: the same tensors");
+        let (mut apart, mut size) = (0.0, 0.0);
+        for tensor in names {
+            for (ours, theirs) in floats(&ours, tensor).iter().zip(floats(&expected, tensor)) {
+                apart += f64::from(ours - theirs).powi(2);
+                size += f64::from(theirs).powi(2);
+            }
+        }
+        let difference = (apart / size).sqrt();
+        assert!(size > 0.0 && difference < 1e-4, "{name}: gradients differ by {difference:e} of their length");
+    }
+}
+
 #[test]
 fn every_layer_agrees_on_flex() {
     every_layer_agrees_on(DeviceChoice::Flex);
     every_adapter_agrees_on(DeviceChoice::Flex);
+    every_step_agrees_on(DeviceChoice::Flex);
 }
 
 #[cfg(feature = "ndarray")]
@@ -68,6 +121,7 @@ fn every_layer_agrees_on_flex() {
 fn every_layer_agrees_on_ndarray() {
     every_layer_agrees_on(DeviceChoice::Ndarray);
     every_adapter_agrees_on(DeviceChoice::Ndarray);
+    every_step_agrees_on(DeviceChoice::Ndarray);
 }
 
 #[cfg(feature = "wgpu")]
@@ -81,6 +135,7 @@ fn every_layer_agrees_on_wgpu() {
     }
     every_layer_agrees_on(DeviceChoice::Wgpu);
     every_adapter_agrees_on(DeviceChoice::Wgpu);
+    every_step_agrees_on(DeviceChoice::Wgpu);
 }
 
 #[cfg(not(feature = "wgpu"))]

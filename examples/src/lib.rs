@@ -6,6 +6,7 @@ mod output;
 mod progress;
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision, TargetModules};
+use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision, TargetModules, VulnCategory};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use evaluation::{General, GeneralArgs, sets, training_samples};
@@ -86,6 +87,44 @@ impl DeviceArgs {
     pub fn init(&self, auto: Precision) -> anyhow::Result<Compute> {
         let precision = if self.precision == Precision::Auto { auto } else { self.precision };
         Ok(self.choice()?.init(precision)?)
+    }
+}
+
+/// Flags of adapters.
+#[derive(clap::Args, Debug)]
+pub struct AdapterArgs {
+    /// Adapter in PEFT's format, a folder; CATEGORY=DIR for findings of one category, and again for another
+    #[arg(long = "adapter", value_name = "[CATEGORY=]DIR")]
+    adapters: Vec<String>,
+}
+
+impl AdapterArgs {
+    /// Whether there is one.
+    pub fn any(&self) -> bool {
+        !self.adapters.is_empty()
+    }
+
+    /// Attaches the adapters, each under its own text, and gives which one reads which category.
+    ///
+    /// # Errors
+    /// When one cannot be loaded, or two are for the same category.
+    pub fn attach(&self, janus: &mut Janus) -> anyhow::Result<BTreeMap<VulnCategory, String>> {
+        let mut readers = BTreeMap::new();
+        for text in &self.adapters {
+            let named = text.split_once('=').and_then(|(name, folder)| Some((name.parse().ok()?, folder)));
+            let (categories, folder) = match named {
+                Some((category, folder)) => (vec![category], folder),
+                None => (VulnCategory::ALL.to_vec(), text.as_str()),
+            };
+            janus.attach(text, folder).with_context(|| format!("--adapter {text}"))?;
+            for category in categories {
+                anyhow::ensure!(
+                    readers.insert(category, text.clone()).is_none(),
+                    "--adapter {text}: {category} has one already"
+                );
+            }
+        }
+        Ok(readers)
     }
 }
 

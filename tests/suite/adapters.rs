@@ -122,3 +122,80 @@ fn what_is_no_adapter_of_this_model_is_refused_by_name() {
     let error = Adapter::load(&source, &other).expect_err("another model").to_string();
     assert!(error.contains("adapter_model.safetensors"), "{error}");
 }
+
+/// The largest difference of two lists, as a share of the largest number.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let largest = b.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    a.iter().zip(b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+#[test]
+fn a_merged_model_is_the_model_with_its_adapter_and_the_base_stays_as_it_was() {
+    let rows = rows();
+    let compute = DeviceChoice::Flex.init(Precision::F32).expect("built in");
+    for (name, base) in
+        [("lora_r4_all", "llama"), ("dora_r4", "llama"), ("patterns", "llama"), ("rslora_r8_attn", "qwen3")]
+    {
+        let (base, adapter) = (golden(base), golden(&format!("peft/{name}")));
+        let before = janus_core::digest_of_model(&base).expect("readable");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let merged = folder.path().join("merged");
+        janus_core::merge(&base, &adapter, &merged).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let model = LanguageModel::load(&base, &compute).expect("loads");
+        let adapter = Adapter::load(&adapter, &model).expect("fits");
+        let expected = states(&model, &rows, &[Some(&adapter); 3]);
+        let merged_model = LanguageModel::load(&merged, &compute).expect("a model folder");
+        let difference = apart(&states(&merged_model, &rows, &[]), &expected);
+        assert!(difference < 1e-4, "{name}: {difference}");
+        assert!(apart(&states(&model, &rows, &[]), &expected) > 1e-2, "{name} changes something");
+        assert_eq!(janus_core::digest_of_model(&base).expect("readable"), before);
+        let again = janus_core::merge(&base, &golden(&format!("peft/{name}")), &merged).expect_err("there already");
+        assert!(again.to_string().contains("there already"), "{again}");
+    }
+    let fused = LanguageModel::load(&golden("phi3"), &compute).expect("loads");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    Adapter::new(&LoraConfig::default(), &fused, 1)
+        .expect("valid")
+        .frozen()
+        .save(folder.path(), &fused)
+        .expect("written");
+    let error = janus_core::merge(&golden("phi3"), folder.path(), &folder.path().join("merged")).expect_err("fused");
+    assert!(error.to_string().contains("one tensor"), "{error}");
+}
+
+#[test]
+fn combinations_add_up_and_scales_multiply() {
+    let model = model(Precision::F32);
+    let rows = rows();
+    let of = |adapter: &Adapter| states(&model, &rows, &[Some(adapter); 3]);
+    let patterned = LoraConfig {
+        rank: 2,
+        target_modules: TargetModules::Names(vec!["q_proj".to_owned(), "down_proj".to_owned()]),
+        rank_pattern: [("layers.1.mlp.down_proj".to_owned(), 5)].into(),
+        rslora: true,
+        ..LoraConfig::default()
+    };
+    let [first, second] =
+        [(LoraConfig::default(), 1), (patterned, 2)].map(|(config, seed)| trained(&model, &config, seed));
+    let twice = first.scaled(2.0, &model).expect("a number");
+    let sum = Adapter::combined(&[(&first, 0.5), (&first, 1.5)], &model).expect("fits");
+    assert!(apart(&of(&sum), &of(&twice)) < 1e-5);
+    assert!(apart(&of(&twice), &of(&first)) > 1e-3, "a scale shows");
+    assert_eq!(of(&first.scaled(0.0, &model).expect("a number")), states(&model, &rows, &[]));
+    // A sum of different shapes, over a base that has the first merged already: one more layer of the same numbers.
+    let both = Adapter::combined(&[(&first, 1.0), (&second, 1.0)], &model).expect("fits");
+    let alone = Adapter::combined(&[(&second, 1.0)], &model).expect("fits");
+    assert!(apart(&of(&alone), &of(&second)) < 1e-6);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    both.save(folder.path(), &model).expect("written");
+    assert_eq!(of(&Adapter::load(folder.path(), &model).expect("read")), of(&both), "it is a PEFT adapter");
+    first.save(&folder.path().join("first"), &model).expect("written");
+    let merged = folder.path().join("merged");
+    janus_core::merge(&golden("llama"), &folder.path().join("first"), &merged).expect("fits");
+    let over = LanguageModel::load(&merged, model.decoder.compute()).expect("loads");
+    assert!(apart(&of(&both), &states(&over, &rows, &[Some(&second); 3])) < 1e-4);
+    let dora = trained(&model, &LoraConfig { dora: true, ..LoraConfig::default() }, 3);
+    let error = Adapter::combined(&[(&dora, 1.0)], &model).expect_err("no sum").to_string();
+    assert!(error.contains("DoRA"), "{error}");
+}

@@ -10,6 +10,7 @@ mod metrics;
 mod results;
 mod split;
 mod tidy;
+mod trainer;
 mod training;
 
 use std::path::{Path, PathBuf};

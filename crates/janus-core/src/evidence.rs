@@ -19,11 +19,7 @@ pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Ve
     let evidence = claim.evidence.as_deref().into_iter();
     let claimed = evidence.chain(header_lines.iter().map(|line| &**line)).filter(|claimed| !claimed.is_empty());
     let quoted = analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST);
-    // The response is where an effect shows; the request is asked only where the response has nothing.
-    let places = [
-        Place { message: pair.response(), part: MessagePart::Response, body: pair.response().decoded_body() },
-        Place { message: pair.request(), part: MessagePart::Request, body: pair.request().decoded_body() },
-    ];
+    let places = places(pair);
     for quote in claimed.chain(quoted) {
         let place = places.iter().find_map(|place| place.locate(quote));
         if let Some(place) = place.filter(|place| !found.contains(place)) {
@@ -41,6 +37,26 @@ struct Place<'a> {
     message: &'a Message,
     part: MessagePart,
     body: DecodedBody<'a>,
+}
+
+/// How many of an analysis's quotes occur in the pair, and how many there are; shorter ones than
+/// [`SHORTEST`] are not counted.
+pub(crate) fn count_quotes(pair: &HttpPair, analysis: &str) -> [usize; 2] {
+    let quotes: Vec<&str> = quotes(analysis).into_iter().filter(|quote| quote.len() >= SHORTEST).collect();
+    if quotes.is_empty() {
+        return [0, 0];
+    }
+    let places = places(pair);
+    let occur = quotes.iter().filter(|quote| places.iter().any(|place| place.locate(quote).is_some())).count();
+    [occur, quotes.len()]
+}
+
+/// The response is where an effect shows; the request is asked only where the response has nothing.
+fn places(pair: &HttpPair) -> [Place<'_>; 2] {
+    [
+        Place { message: pair.response(), part: MessagePart::Response, body: pair.response().decoded_body() },
+        Place { message: pair.request(), part: MessagePart::Request, body: pair.request().decoded_body() },
+    ]
 }
 
 impl Place<'_> {

@@ -97,6 +97,8 @@ pub struct Assessment {
     pub audit: Audit,
     /// Why the analysis ended; nothing where none was asked for.
     pub finish: Option<FinishReason>,
+    /// How many quotes of the analysis occur in the pair, and how many there are.
+    pub quotes: [usize; 2],
 }
 
 /// A base model, ready to assess findings.
@@ -422,7 +424,11 @@ impl Janus {
             precision: self.precision().name().to_owned(),
             seed: config.seed,
         };
-        Ok(Assessment { verdict, audit, finish })
+        let quotes = match &verdict.analysis {
+            Some(text) => evidence::count_quotes(prepared.pair, text),
+            None => [0, 0],
+        };
+        Ok(Assessment { verdict, audit, finish, quotes })
     }
 }
 

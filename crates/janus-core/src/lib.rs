@@ -58,7 +58,7 @@ pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch, TrainingPass};
 pub use device::{Compute, DeviceChoice, Precision};
 pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
-pub use formats::write_tiny_model;
+pub use formats::{merge, write_tiny_model};
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
 pub use head::LmHead;
 pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};

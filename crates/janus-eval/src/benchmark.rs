@@ -14,7 +14,7 @@ use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Confusion, Control, Error, Example, Result,
+    Confusion, Control, Error, Example, Reader, Result, WrittenAnalysis,
     interval::{self, Interval, RESAMPLES},
     metrics::{self, Scored},
 };
@@ -62,6 +62,23 @@ pub struct Cost {
     pub seconds: f64,
     /// The largest memory of the process so far, in MB; 0 where the system does not tell.
     pub peak_mb: u64,
+}
+
+/// All that is kept of one answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What was said.
+    pub prediction: Prediction,
+    /// What it cost, where that is known.
+    pub cost: Option<Cost>,
+    /// What was written.
+    pub analysis: Option<WrittenAnalysis>,
+}
+
+impl From<Prediction> for Answer {
+    fn from(prediction: Prediction) -> Self {
+        Self { prediction, cost: None, analysis: None }
+    }
 }
 
 /// A file of JSON lines that grows as the work goes on and survives a kill.
@@ -179,8 +196,9 @@ pub fn language_model(
     config: &AssessConfig,
     evaluated: &Evaluated<'_>,
     done: &[Prediction],
+    reader: Option<&Reader>,
     progress: &mut dyn Progress,
-    mut sink: impl FnMut(Prediction, Option<Cost>) -> Result<()>,
+    mut sink: impl FnMut(Answer) -> Result<()>,
 ) -> Result<()> {
     for batch in evaluated.missing(system, done).chunks(config.batch_size.max(1)) {
         let findings: Vec<_> =
@@ -188,8 +206,10 @@ pub fn language_model(
         let answers = janus.assess_batch(&findings, config, progress).map_err(|source| Error::Model { source })?;
         for (index, answer) in batch.iter().zip(answers) {
             match answer {
-                Err(error) => sink(evaluated.unanswered(system, *index, error_chain(&error)), None)?,
+                Err(error) => sink(evaluated.unanswered(system, *index, error_chain(&error)).into())?,
                 Ok(answer) => {
+                    let sample = &evaluated.samples[*index];
+                    let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, reader);
                     let verdict = answer.verdict;
                     let called = match verdict.label {
                         VerdictLabel::TruePositive => Some(true),
@@ -205,7 +225,8 @@ pub fn language_model(
                         seconds: verdict.seconds / batch.len() as f64,
                         peak_mb: peak_mb(),
                     };
-                    sink(Prediction { called, ..prediction }, Some(cost))?;
+                    let prediction = Prediction { called, ..prediction };
+                    sink(Answer { prediction, cost: Some(cost), analysis })?;
                 }
             }
         }
@@ -225,7 +246,7 @@ pub fn general_model(
     evaluated: &Evaluated<'_>,
     done: &[Prediction],
     ask: &mut dyn FnMut(&Sample) -> std::result::Result<WrittenAnswer, String>,
-    mut sink: impl FnMut(Prediction, Option<Cost>) -> Result<()>,
+    mut sink: impl FnMut(Answer) -> Result<()>,
 ) -> Result<()> {
     for index in evaluated.missing(system, done) {
         let start = Instant::now();
@@ -249,7 +270,7 @@ pub fn general_model(
                 (prediction, Some(cost))
             }
         };
-        sink(prediction, cost)?;
+        sink(Answer { prediction, cost, analysis: None })?;
     }
     Ok(())
 }

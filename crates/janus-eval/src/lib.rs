@@ -20,6 +20,7 @@
 //! assert!(interval.low < 0.3, "one trial proves little");
 //! ```
 
+mod analysis;
 pub mod benchmark;
 mod chart;
 mod confusion;
@@ -31,7 +32,8 @@ pub mod metrics;
 pub mod report;
 mod study;
 
-pub use benchmark::{Cost, Prediction};
+pub use analysis::{Reader, WrittenAnalysis};
+pub use benchmark::{Answer, Cost, Prediction};
 pub use chart::{Curve, Curves, Histogram};
 pub use confusion::{Confusion, Rate};
 pub use control::{Control, Example, NgramLogistic, NgramText};

@@ -8,7 +8,8 @@ use std::{
 use janus_http::VulnCategory;
 
 use crate::{
-    Control, Cost, Prediction, Rate,
+    Control, Cost, Prediction, Rate, WrittenAnalysis,
+    analysis::shares,
     benchmark::{Row, rows},
     interval::{self, Interval},
 };
@@ -144,6 +145,23 @@ pub fn costs(costs: &[Cost]) -> String {
             mean(|cost| cost.generated_tokens as f64),
             mean(|cost| cost.seconds)
         );
+    }
+    out
+}
+
+/// How sound what each system wrote is.
+pub fn analyses(analyses: &[WrittenAnalysis]) -> String {
+    let mut out = String::from(
+        "Shares in % with 95 % intervals: analyses that come to their end before the limit of tokens; that quote, and only what \
+         is there; whose words lead to the verdict behind them (to a reader that knows nothing but words); all three.\n\n\
+         | part | system | category | n | end properly | quote what is there | agree with the verdict | all three |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for ((part, system, category), rates) in shares(analyses) {
+        let category = category.map_or("all", |category| category.name());
+        let [ended, quotes, agrees, all] = rates.map(rate);
+        let n = rates[0].trials;
+        let _ = writeln!(out, "| {part} | {system} | {category} | {n} | {ended} | {quotes} | {agrees} | {all} |");
     }
     out
 }

@@ -7,10 +7,11 @@ use std::{
 
 use janus_core::{Analysis, AssessConfig, Janus, Progress, Variant};
 use janus_data::{Sample, split};
+use janus_http::VulnCategory;
 use serde_json::{Value, json};
 
 use crate::{
-    Control, Cost, Error, Prediction, Result,
+    Answer, Control, Cost, Error, Prediction, Reader, Result, WrittenAnalysis,
     benchmark::{self, Evaluated, Log, WrittenAnswer},
     report,
 };
@@ -51,6 +52,8 @@ pub struct Study {
     folder: PathBuf,
     predictions: (Log, Vec<Prediction>),
     costs: (Log, Vec<Cost>),
+    /// Only where analyses are written.
+    analyses: Option<(Log, Vec<WrittenAnalysis>)>,
     seed: u64,
 }
 
@@ -63,10 +66,16 @@ impl Study {
         let io = |source| Error::Io { operation: "open", path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(io)?;
         let assess = &config.assess;
-        let now = json!({
+        let mut now = json!({
             "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
             "temperature": assess.sampling.temperature, "seed": assess.seed, "precision": janus.precision().name(),
         });
+        if !assess.adapters.is_empty() {
+            let digest = |(category, name): (&VulnCategory, &String)| {
+                (category.name().to_owned(), janus.adapter_digest(name).into())
+            };
+            now["adapters"] = Value::Object(assess.adapters.iter().map(digest).collect());
+        }
         let path = folder.join("settings.json");
         match fs::read(&path) {
             Err(_) => fs::write(&path, format!("{now}\n")).map_err(io)?,
@@ -84,7 +93,9 @@ impl Study {
         }
         let predictions = Log::open(&folder.join("predictions.jsonl"))?;
         let costs = Log::open(&folder.join("costs.jsonl"))?;
-        Ok(Self { folder: folder.to_owned(), predictions, costs, seed: assess.seed })
+        let writes = assess.analysis == Analysis::Full;
+        let analyses = writes.then(|| Log::open(&folder.join("analyses.jsonl"))).transpose()?;
+        Ok(Self { folder: folder.to_owned(), predictions, costs, analyses, seed: assess.seed })
     }
 
     /// Evaluates everything on one set; what is there already is not done again.
@@ -106,29 +117,40 @@ impl Study {
             let missing = evaluated.missing(control.name(), &self.predictions.1);
             if !missing.is_empty() {
                 let predictions = benchmark::control(*control, &evaluated, &set.training, self.seed);
-                missing.into_iter().try_for_each(|index| self.keep(predictions[index].clone(), None))?;
+                missing.into_iter().try_for_each(|index| self.keep(predictions[index].clone().into()))?;
             }
         }
+        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
         for variant in &config.variants {
             let assess = AssessConfig { variant: *variant, ..config.assess.clone() };
             let form = if assess.analysis == Analysis::None { ", no analysis" } else { "" };
             let system = format!("{}-{variant}{form}", config.base);
             let done = self.predictions.1.clone();
-            benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |prediction, cost| {
-                self.keep(prediction, cost)
-            })?;
+            benchmark::language_model(
+                janus,
+                &system,
+                &assess,
+                &evaluated,
+                &done,
+                reader.as_ref(),
+                progress,
+                |answer| self.keep(answer),
+            )?;
         }
         if let Some(general) = general {
             let done = self.predictions.1.clone();
             let system = format!("{}-{}", general.name, Variant::PeSc);
-            benchmark::general_model(&system, &evaluated, &done, general.ask, |prediction, cost| {
-                self.keep(prediction, cost)
-            })?;
+            benchmark::general_model(&system, &evaluated, &done, general.ask, |answer| self.keep(answer))?;
         }
         Ok(())
     }
 
-    fn keep(&mut self, prediction: Prediction, cost: Option<Cost>) -> Result<()> {
+    fn keep(&mut self, answer: Answer) -> Result<()> {
+        let Answer { prediction, cost, analysis } = answer;
+        if let (Some(analysis), Some((log, all))) = (analysis, &mut self.analyses) {
+            log.write(&analysis)?;
+            all.push(analysis);
+        }
         if let Some(cost) = cost {
             self.costs.0.write(&cost)?;
             self.costs.1.push(cost);
@@ -139,7 +161,7 @@ impl Study {
         Ok(())
     }
 
-    /// Writes `tables.md`, `rules.md` and `costs.md`, and returns the tables.
+    /// Writes `tables.md`, `rules.md` and `costs.md`, where analyses were written `analyses.md`, and returns the tables.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -152,6 +174,9 @@ impl Study {
         write("tables.md", &tables)?;
         write("rules.md", &report::by_kind(&self.predictions.1, Control::Rules.name()))?;
         write("costs.md", &report::costs(&self.costs.1))?;
+        if let Some((_, analyses)) = &self.analyses {
+            write("analyses.md", &report::analyses(analyses))?;
+        }
         Ok(tables)
     }
 }

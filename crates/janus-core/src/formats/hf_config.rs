@@ -388,6 +388,11 @@ fn yarn(fields: &mut Fields, original: f64, max: f64) -> Result<RopeScaling> {
     })
 }
 
+/// Whether q, k and v, and gate and up, are one tensor each in files of this model.
+pub(super) fn is_fused(config: &ModelConfig) -> bool {
+    Family::of(&config.model_type).is_some_and(|family| family.fused)
+}
+
 /// The name in the checkpoint of a tensor that the decoder asks for.
 pub(super) fn stored_name(config: &ModelConfig, name: &str) -> String {
     match config.mlp {

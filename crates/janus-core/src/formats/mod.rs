@@ -12,6 +12,7 @@ mod gguf_tokenizer;
 mod gguf_weights;
 mod hf_config;
 mod hf_folder;
+mod merged;
 pub(crate) mod peft;
 mod quantized;
 mod safetensors;
@@ -20,7 +21,7 @@ mod tiny;
 
 use std::path::Path;
 
-pub use self::tiny::write_tiny_model;
+pub use self::{merged::merge, tiny::write_tiny_model};
 pub(crate) use self::{
     quantized::{dequantize, dequantize_into},
     safetensors::SafetensorsFile,
