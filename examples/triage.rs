@@ -3,9 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_core::{Analysis, AssessConfig, Sampling, Variant, VulnCategory};
+use janus_core::VulnCategory;
 use janus_data::{input, input::Format};
-use janus_examples::{AdapterArgs, Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, keep_inputs, run};
+use janus_examples::{AssessArgs, Bar, CommonArgs, ModelArgs, OutputFormat, RecordWriter, datasets, keep_inputs, run};
 
 /// Decides whether findings are real: reads HTTP pairs with a scanner's claims, writes verdicts.
 #[derive(Parser, Debug)]
@@ -19,20 +19,8 @@ struct Args {
     /// Category of raw pairs: HTTP_HEADERS or XSS [default: the name of their folder]
     #[arg(long)]
     category: Option<VulnCategory>,
-    /// How the probability is made: SC, PE-SC, FT-SC or FT-PE-SC [default: FT-PE-SC with an adapter, PE-SC without]
-    #[arg(long)]
-    variant: Option<Variant>,
     #[command(flatten)]
-    adapter: AdapterArgs,
-    /// Whether an analysis is written: none or full
-    #[arg(long, default_value_t)]
-    analysis: Analysis,
-    /// The most tokens of an analysis
-    #[arg(long, default_value_t = 128)]
-    max_tokens: usize,
-    /// 0 takes the most likely token
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f64,
+    assess: AssessArgs,
     /// Write records to this file instead of standard output
     #[arg(long)]
     output: Option<PathBuf>,
@@ -60,15 +48,7 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
     let lines = input::read(&inputs, args.format, args.category)?;
     keep_inputs(&inputs, args.output.as_deref())?;
     let mut janus = args.model.load(&args.common)?;
-    let config = AssessConfig {
-        variant: args.variant.unwrap_or(if args.adapter.any() { Variant::FtPeSc } else { Variant::PeSc }),
-        adapters: args.adapter.attach(&mut janus)?,
-        analysis: args.analysis,
-        max_tokens: args.max_tokens,
-        sampling: Sampling { temperature: args.temperature, ..Sampling::default() },
-        seed: args.common.seed,
-        ..AssessConfig::default()
-    };
+    let config = args.assess.config(&mut janus, args.common.seed)?;
     let target = (args.output.as_deref(), args.output_format, args.resume);
     let (mut writer, earlier) = RecordWriter::open(target, &lines, &janus.record_settings(&config))?;
     let mut bar = Bar::findings(lines.len() - earlier.answered);

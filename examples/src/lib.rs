@@ -1,12 +1,13 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
+mod assessment;
 mod evaluation;
 mod generation;
 mod output;
 mod progress;
+mod training;
 
 use std::{
-    collections::BTreeMap,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,13 +16,15 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision, TargetModules, VulnCategory};
+use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
+pub use assessment::{AdapterArgs, AssessArgs};
 pub use evaluation::{General, GeneralArgs, sets, training_samples};
 pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
+pub use training::LoraArgs;
 
 /// Flags that every program takes.
 #[derive(clap::Args, Debug)]
@@ -90,44 +93,6 @@ impl DeviceArgs {
     }
 }
 
-/// Flags of adapters.
-#[derive(clap::Args, Debug)]
-pub struct AdapterArgs {
-    /// Adapter in PEFT's format, a folder; CATEGORY=DIR for findings of one category, and again for another
-    #[arg(long = "adapter", value_name = "[CATEGORY=]DIR")]
-    adapters: Vec<String>,
-}
-
-impl AdapterArgs {
-    /// Whether there is one.
-    pub fn any(&self) -> bool {
-        !self.adapters.is_empty()
-    }
-
-    /// Attaches the adapters, each under its own text, and gives which one reads which category.
-    ///
-    /// # Errors
-    /// When one cannot be loaded, or two are for the same category.
-    pub fn attach(&self, janus: &mut Janus) -> anyhow::Result<BTreeMap<VulnCategory, String>> {
-        let mut readers = BTreeMap::new();
-        for text in &self.adapters {
-            let named = text.split_once('=').and_then(|(name, folder)| Some((name.parse().ok()?, folder)));
-            let (categories, folder) = match named {
-                Some((category, folder)) => (vec![category], folder),
-                None => (VulnCategory::ALL.to_vec(), text.as_str()),
-            };
-            janus.attach(text, folder).with_context(|| format!("--adapter {text}"))?;
-            for category in categories {
-                anyhow::ensure!(
-                    readers.insert(category, text.clone()).is_none(),
-                    "--adapter {text}: {category} has one already"
-                );
-            }
-        }
-        Ok(readers)
-    }
-}
-
 impl ModelArgs {
     /// The model's name in tables: the last part of its path or hub name.
     pub fn short_name(&self) -> String {
@@ -147,14 +112,6 @@ impl ModelArgs {
         let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
         tracing::info!(path = %path.display(), %device, "loading the base model");
         Ok(Janus::load(path, &JanusConfig { device, precision: self.device.precision })?)
-    }
-}
-
-/// Projections by name, as on command lines.
-pub fn target_modules(names: &str) -> TargetModules {
-    match names {
-        "all-linear" => TargetModules::AllLinear,
-        names => TargetModules::Names(names.split(',').map(|name| name.trim().to_owned()).collect()),
     }
 }
 

@@ -186,7 +186,7 @@ fn combinations_add_up_and_scales_multiply() {
     // A sum of different shapes, over a base that has the first merged already: one more layer of the same numbers.
     let both = Adapter::combined(&[(&first, 1.0), (&second, 1.0)], &model).expect("fits");
     let alone = Adapter::combined(&[(&second, 1.0)], &model).expect("fits");
-    assert!(apart(&of(&alone), &of(&second)) < 1e-6);
+    assert!(apart(&of(&alone), &of(&second)) < 1e-5);
     let folder = tempfile::tempdir().expect("a temporary folder");
     both.save(folder.path(), &model).expect("written");
     assert_eq!(of(&Adapter::load(folder.path(), &model).expect("read")), of(&both), "it is a PEFT adapter");

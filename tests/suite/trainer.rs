@@ -169,13 +169,7 @@ fn samples_that_are_too_long_are_left_out_and_named() {
     let (janus, mut samples) = (janus(folder.path()), samples());
     samples[3].pair = HttpPair::parse("GET / HTTP/1.1\r\n\r\n", format!("HTTP/1.1 200 OK\r\n\r\n{}", "a".repeat(900)))
         .expect("valid");
-    let short = LoraTrainerConfig {
-        epochs: 1,
-        max_seq_len: 900,
-        variants: vec![Variant::FtSc],
-        labels_only: true,
-        ..LoraTrainerConfig::default()
-    };
+    let short = LoraTrainerConfig { epochs: 1, max_seq_len: 900, ..LoraTrainerConfig::default() }.labels_only();
     let trainer = LoraTrainer::new(&janus, &samples, &[], short.clone()).expect("valid");
     let summary = trainer.train(&folder.path().join("run"), false, &mut ()).expect("trained");
     assert_eq!((summary.steps, summary.best, summary.skipped), (1, None, vec!["3".to_owned()]));

@@ -272,6 +272,11 @@ impl Janus {
         self.answers.encode(&self.tokenizer, analysis, holds)
     }
 
+    /// How many tokens of an answer without an analysis stand in front of its verdict: in use they are given to the model.
+    pub fn verdict_lead(&self) -> usize {
+        self.answers.alone.lead.len()
+    }
+
     /// Assesses one finding with the default settings.
     ///
     /// # Errors

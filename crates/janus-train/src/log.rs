@@ -1,6 +1,13 @@
 //! What a run tells of itself: one line a step, one a validation.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+/// A number as it is logged: nine decimals, which JSON gives back as they were.
+pub(crate) fn logged(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
+}
 
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +92,8 @@ pub struct ValidationRecord {
     pub accuracy: Option<f64>,
     /// The same.
     pub f_half: Option<f64>,
+    /// Accuracy by variant: they take turns.
+    pub accuracy_by_variant: BTreeMap<String, f64>,
     /// How many verdicts.
     pub verdicts: u64,
     /// Whether this is the best so far.
@@ -96,13 +105,13 @@ pub const LEAST_RECALL: f64 = 0.95;
 
 impl ValidationRecord {
     /// What checkpoints are compared by: at a recall of at least [`LEAST_RECALL`] precision, then accuracy; below it
-    /// F0.5. What is undefined counts as nothing.
-    pub fn rank(&self) -> [f64; 3] {
+    /// F0.5. Equal ones are told apart by accuracy, then by loss. What is undefined counts as nothing.
+    pub fn rank(&self) -> [f64; 4] {
         let or_none = |value: Option<f64>| value.unwrap_or(-1.0);
         if or_none(self.recall) >= LEAST_RECALL {
-            [1.0, or_none(self.precision), or_none(self.accuracy)]
+            [1.0, or_none(self.precision), or_none(self.accuracy), -self.loss]
         } else {
-            [0.0, or_none(self.f_half), or_none(self.accuracy)]
+            [0.0, or_none(self.f_half), or_none(self.accuracy), -self.loss]
         }
     }
 
@@ -169,6 +178,7 @@ mod tests {
             false_positive_rate: None,
             accuracy: Some(0.5),
             f_half,
+            accuracy_by_variant: BTreeMap::new(),
             verdicts: 10,
             best: false,
         };

@@ -1,147 +1,25 @@
 //! Phase 1: an adapter learns to write an analysis and a verdict, or the verdict alone.
 
-use std::{fmt, fs, path::Path, time::Instant};
+mod config;
+mod settings;
+mod validation;
+
+use std::{fs, path::Path, time::Instant};
 
 use burn::tensor::{Tensor, TensorData};
-use janus_core::{Adapter, Analysis, AssessConfig, Janus, LoraConfig, TrainingPass, Variant};
+use janus_core::{Adapter, Analysis, AssessConfig, Janus, TrainingPass};
 use janus_data::Sample;
-use janus_eval::{Confusion, benchmark::Log};
-use serde_json::json;
-use sha2::{Digest, Sha256};
+use janus_eval::benchmark::Log;
 
+pub use self::config::{LoraSummary, LoraTrainerConfig, TrainingProgress};
 use crate::{
-    AdamW, AdamWConfig, Batch, Error, Example, Result, Schedule, card,
+    AdamW, Batch, Error, Example, Result, Schedule, card,
     checkpoint::{self, Checkpoint, State, io, replace},
     clip_global_norm, curves,
-    log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound},
+    log::{LogLine, SampleLoss, StepRecord, logged, spike_bound},
     order::{Form, Order},
     step,
 };
-
-/// How an adapter is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraTrainerConfig {
-    /// The adapter.
-    pub lora: LoraConfig,
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// Share of the steps in which the learning rate rises.
-    pub warm_up: f64,
-    /// How often every sample is seen.
-    pub epochs: u64,
-    /// Ends the run, and its schedule, at this step.
-    pub max_steps: Option<u64>,
-    /// Longer samples, in tokens, are left out and named.
-    pub max_seq_len: usize,
-    /// Samples a step.
-    pub batch_size: usize,
-    /// Tokens that are read at once; a step with more accumulates gradients.
-    pub tokens_at_once: usize,
-    /// The largest global norm of gradients.
-    pub clip: f64,
-    /// The optimizer.
-    pub optimizer: AdamWConfig,
-    /// Whose prompts are taught; fine-tuned variants and their base variants have the same ones.
-    pub variants: Vec<Variant>,
-    /// Teach the verdict alone.
-    pub labels_only: bool,
-    /// Steps between two validations, each with a checkpoint.
-    pub validate_every: u64,
-    /// The most samples of a validation.
-    pub validation_samples: usize,
-    /// Whether activations are kept for the backward pass, or made again in it.
-    pub keep_activations: bool,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-impl Default for LoraTrainerConfig {
-    fn default() -> Self {
-        Self {
-            lora: LoraConfig::default(),
-            learning_rate: 1e-3,
-            warm_up: 0.05,
-            epochs: 1,
-            max_steps: None,
-            max_seq_len: 1024,
-            batch_size: 8,
-            tokens_at_once: 2048,
-            clip: 1.0,
-            optimizer: AdamWConfig::default(),
-            variants: vec![Variant::FtPeSc, Variant::FtSc],
-            labels_only: false,
-            validate_every: 100,
-            validation_samples: 160,
-            keep_activations: true,
-            seed: 0,
-        }
-    }
-}
-
-/// Hears how a training goes, and may end it.
-pub trait TrainingProgress {
-    /// The run begins behind `step` of `steps` steps.
-    fn begin(&mut self, step: u64, steps: u64) {
-        let _ = (step, steps);
-    }
-
-    /// A step is done; `spike` names the samples behind a loss that stands out.
-    fn step(&mut self, record: &StepRecord, spike: &[&SampleLoss]) {
-        let _ = (record, spike);
-    }
-
-    /// A validation is done.
-    fn validated(&mut self, record: &ValidationRecord) {
-        let _ = record;
-    }
-
-    /// Asked between steps: `true` ends the work behind a checkpoint.
-    fn stop(&self) -> bool {
-        false
-    }
-}
-
-/// For callers that need no progress.
-impl TrainingProgress for () {}
-
-/// How a training ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraSummary {
-    /// Steps done.
-    pub steps: u64,
-    /// The validation of the adapter that was written; nothing where there were no validation samples, and the last
-    /// adapter was written.
-    pub best: Option<ValidationRecord>,
-    /// Ids of samples that were too long.
-    pub skipped: Vec<String>,
-}
-
-impl fmt::Display for LoraSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.3}"));
-        write!(f, "{} steps", self.steps)?;
-        match &self.best {
-            None => write!(f, "; nothing to validate on, the last adapter is written")?,
-            Some(best) => {
-                let [precision, recall, rate] = [best.precision, best.recall, best.false_positive_rate].map(share);
-                let rule = if best.rank()[0] > 0.0 {
-                    format!("highest precision at a recall of at least {LEAST_RECALL}")
-                } else {
-                    format!("no step reached a recall of {LEAST_RECALL}, so the highest F0.5")
-                };
-                write!(
-                    f,
-                    "; step {} is written ({rule}): precision {precision}, recall {recall}, false-positive rate {rate}, loss {:.4}",
-                    best.step, best.loss
-                )?;
-            }
-        }
-        match self.skipped.len() {
-            0 => Ok(()),
-            n => write!(f, "; {n} samples were too long"),
-        }
-    }
-}
 
 /// Trains an adapter over a frozen base model.
 pub struct LoraTrainer<'a> {
@@ -176,20 +54,16 @@ impl<'a> LoraTrainer<'a> {
         if config.batch_size == 0 || config.epochs == 0 || config.max_steps == Some(0) || config.validate_every == 0 {
             return refuse("batch size, epochs, steps, steps between validations", "at least 1", "0".to_owned());
         }
-        if config.variants.is_empty() {
-            return refuse("variants", "at least one", "none".to_owned());
+        if config.forms.is_empty() {
+            return refuse("forms", "at least one", "none".to_owned());
         }
-        let analyses: &[Analysis] =
-            if config.labels_only { &[Analysis::None] } else { &[Analysis::Full, Analysis::None] };
-        let form = |analysis: &Analysis| {
-            let analysis = *analysis;
-            config.variants.iter().map(move |variant| Form { variant: *variant, analysis })
-        };
-        let forms: Vec<Form> = analyses.iter().flat_map(form).collect();
-        let order = Order::new(train, &forms, config.seed);
+        let order = Order::new(train, &config.forms, config.seed);
         // Twins stay together here too.
-        let mut validation: Vec<&Sample> =
-            Order::new(validation, &forms, config.seed).epoch(0).into_iter().map(|(at, _)| &validation[at]).collect();
+        let mut validation: Vec<&Sample> = Order::new(validation, &config.forms[..1], config.seed)
+            .epoch(0)
+            .into_iter()
+            .map(|(at, _)| &validation[at])
+            .collect();
         validation.truncate(config.validation_samples);
         Ok(Self { janus, train, validation, config, order })
     }
@@ -340,13 +214,13 @@ impl<'a> LoraTrainer<'a> {
         let samples = asked.iter().zip(losses).map(|((sample, form), loss)| SampleLoss {
             id: sample.id.clone(),
             form: form.to_string(),
-            loss,
+            loss: logged(loss),
         });
         let record = StepRecord {
             step: run.state.step,
-            loss,
-            learning_rate,
-            gradient_norm,
+            loss: logged(loss),
+            learning_rate: logged(learning_rate),
+            gradient_norm: logged(gradient_norm),
             tokens,
             seconds: start.elapsed().as_secs_f64(),
             spike: loss > bound,
@@ -361,7 +235,8 @@ impl<'a> LoraTrainer<'a> {
         let analysis = (form.analysis == Analysis::Full).then_some(sample.analysis.as_str());
         let config = AssessConfig { variant: form.variant, analysis: form.analysis, ..AssessConfig::default() };
         let mut ids = self.janus.prompt(&sample.pair, &sample.claim, &config)?;
-        let read = ids.len();
+        // Alone, the verdict's line is begun for the model: it never writes that.
+        let read = ids.len() + if analysis.is_none() { self.janus.verdict_lead() } else { 0 };
         ids.extend(self.janus.answer(analysis, sample.is_vulnerable)?.iter().copied());
         let credited = (0..ids.len()).map(|at| at >= read).collect();
         Ok(Example { ids, credited })
@@ -406,101 +281,10 @@ impl<'a> LoraTrainer<'a> {
         keep(LogLine::Validation(record), lines, log)
     }
 
-    /// Verdicts without an analysis, the variants in turn; the loss also over the form with one, of every fourth pair of
-    /// twins.
-    fn validation_of(&self, adapter: &Adapter, step: u64) -> Result<ValidationRecord> {
-        let mut examples = Vec::new();
-        let mut labels = Vec::new();
-        for (at, sample) in self.validation.iter().enumerate() {
-            let variant = self.config.variants[at / 2 % self.config.variants.len()];
-            let form = |analysis| Form { variant, analysis };
-            examples.push(self.example(sample, form(Analysis::None))?);
-            labels.push(Some(sample.is_vulnerable));
-            if !self.config.labels_only && at / 2 % 4 < self.config.variants.len() && at / 8 % 2 == 0 {
-                examples.push(self.example(sample, form(Analysis::Full))?);
-                labels.push(None);
-            }
-        }
-        let fits = |example: &Example| example.ids.len() <= self.config.max_seq_len;
-        let (examples, labels): (Vec<_>, Vec<_>) =
-            examples.into_iter().zip(labels).filter(|(example, _)| fits(example)).unzip();
-        let (mut losses, mut pairs, mut rest) = (Vec::new(), Vec::new(), labels.as_slice());
-        let model = self.janus.model();
-        // The two answers differ in the token of the verdict.
-        let answers = [self.janus.answer(None, false)?, self.janus.answer(None, true)?];
-        let digit = answers[0].iter().zip(answers[1].iter()).take_while(|(zero, one)| zero == one).count();
-        for packed in self.packs(&examples) {
-            let batch = Batch::pack(packed)?;
-            let (labels, others) = rest.split_at(packed.len());
-            rest = others;
-            let states = model.decoder.forward_adapted(&batch.tokens, &vec![Some(adapter); packed.len()], false)?;
-            let (mut indices, mut targets) = (batch.indices.clone(), batch.targets.clone());
-            let mut first = 0;
-            for (label, credits) in labels.iter().zip(&batch.credits) {
-                if label.is_some() {
-                    indices.extend([batch.indices[first + digit]; 2]);
-                    targets.extend([answers[0][digit], answers[1][digit]]);
-                }
-                first += credits;
-            }
-            let logprobs = read(model.token_logprobs(&states, &indices, &targets))?;
-            let (credited, verdicts) = logprobs.split_at(batch.targets.len());
-            losses.extend(batch.losses(credited));
-            pairs.extend(
-                labels.iter().flatten().zip(verdicts.chunks_exact(2)).map(|(label, two)| (*label, two[1] >= two[0])),
-            );
-        }
-        let confusion = Confusion::from_iter(pairs.iter().copied());
-        Ok(ValidationRecord {
-            step,
-            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
-            precision: confusion.precision().value(),
-            recall: confusion.recall().value(),
-            false_positive_rate: confusion.false_positive_rate().value(),
-            accuracy: confusion.accuracy().value(),
-            f_half: confusion.f_beta(0.5),
-            verdicts: pairs.len() as u64,
-            best: false,
-        })
-    }
-
     fn with_values(&self, adapter: &Adapter, values: &[Vec<f32>]) -> Adapter {
         let device = self.janus.model().decoder.compute().device();
         let tensor = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device);
         adapter.with_values(values.iter().map(tensor).collect())
-    }
-
-    /// What decides a run's bytes, beside the instruction set.
-    fn settings(&self) -> serde_json::Value {
-        let config = &self.config;
-        let mut hasher = Sha256::new();
-        for sample in self.train.iter().chain(self.validation.iter().copied()) {
-            let claim = serde_json::to_vec(&sample.claim).unwrap_or_default();
-            for field in [
-                sample.pair.request().raw(),
-                sample.pair.response().raw(),
-                claim.as_slice(),
-                sample.analysis.as_bytes(),
-            ] {
-                hasher.update((field.len() as u64).to_le_bytes());
-                hasher.update(field);
-            }
-            hasher.update([u8::from(sample.is_vulnerable)]);
-        }
-        let data: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let variants: Vec<&str> = config.variants.iter().map(|variant| variant.name()).collect();
-        json!({
-            "base": self.janus.digest(), "precision": self.janus.precision().name(), "data": format!("sha256:{data}"),
-            "train_samples": self.train.len(), "validation_samples": self.validation.len(), "seed": config.seed,
-            "rank": config.lora.rank, "alpha": config.lora.alpha, "dropout": config.lora.dropout,
-            "target_modules": format!("{:?}", config.lora.target_modules), "rslora": config.lora.rslora,
-            "dora": config.lora.dora, "learning_rate": config.learning_rate, "warm_up": config.warm_up,
-            "steps": self.steps(), "epochs": config.epochs, "max_seq_len": config.max_seq_len,
-            "batch_size": config.batch_size, "tokens_at_once": config.tokens_at_once, "clip": config.clip,
-            "betas": config.optimizer.betas, "epsilon": config.optimizer.epsilon,
-            "weight_decay": config.optimizer.weight_decay, "variants": variants, "labels_only": config.labels_only,
-            "validate_every": config.validate_every, "keep_activations": config.keep_activations,
-        })
     }
 }
 
