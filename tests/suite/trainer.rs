@@ -4,7 +4,7 @@ use std::{cell::Cell, fs, path::Path};
 
 use janus_core::{Analysis, AssessConfig, Claim, HttpPair, Janus, JanusConfig, LoraConfig, Variant, VulnCategory};
 use janus_data::{Origin, Sample};
-use janus_train::{Error, LogLine, LoraTrainer, LoraTrainerConfig, SampleLoss, StepRecord, TrainingProgress};
+use janus_train::{Error, Form, LogLine, LoraTrainer, LoraTrainerConfig, SampleLoss, StepRecord, TrainingProgress};
 
 /// Four pairs of twins that differ in one letter.
 fn samples() -> Vec<Sample> {
@@ -124,6 +124,7 @@ fn eight_samples_are_learnt_in_both_forms_and_read_by_the_variants() {
     let learn = LoraTrainerConfig {
         lora: LoraConfig { rank: 8, ..LoraConfig::default() },
         learning_rate: 3e-2,
+        forms: [Analysis::Full, Analysis::None].map(|analysis| Form { variant: Variant::FtPeSc, analysis }).to_vec(),
         epochs: 100,
         batch_size: 8,
         max_seq_len: 2000,

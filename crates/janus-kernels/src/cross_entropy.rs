@@ -2,12 +2,12 @@
 
 use crate::{
     buffer::Buffer,
-    gemm::{Store, gemm, gemm_transposed},
+    gemm::{Part, Store, gemm_parts, gemm_transposed_part},
     isa::{Isa, vectorized},
     math::{exp, tanh},
     pack::{Panels, Rows},
     parallel::{self, Shared},
-    tile::MR,
+    tile::{MR, NR},
 };
 
 /// What happens to a logit before the softmax.
@@ -29,12 +29,27 @@ pub struct TokenLogprobs {
     pub gradient: Vec<f32>,
 }
 
-/// Rows whose logits exist at a time.
-const ROWS: usize = 9 * MR;
+/// Rows and columns whose logits exist at a time: 8 MB, whatever the batch and the vocabulary are.
+const ROWS: usize = 36 * MR;
+const COLUMNS: usize = 128 * NR;
 
-/// `log softmax(hidden W^T)[target]` of each row. A row's log-probability reaches only its own hidden state, so the
-/// gradient of any loss of them is this gradient, row by row, times that of the log-probability: the backward pass needs
-/// no logits.
+/// What a row's softmax is after some of the vocabulary.
+#[derive(Clone, Copy)]
+struct Online {
+    /// The largest logit.
+    most: f32,
+    /// The sum of `exp(logit - most)`.
+    sum: f32,
+    /// What the last part has scaled the earlier ones by, for a larger `most`.
+    rescaled: f32,
+    /// The target's logit, once it was there.
+    target: f32,
+}
+
+/// `log softmax(hidden W^T)[target]` of each row, over one part of the vocabulary behind the other (Milakov and
+/// Gimelshein 2018, arXiv 1805.02867). A row's log-probability reaches only its own hidden state, so the gradient of any
+/// loss of them is this gradient, row by row, times that of the log-probability: it grows in the same pass, and the backward
+/// pass needs no logits.
 ///
 /// # Shapes
 /// - hidden: `[n_rows, hidden_size]`
@@ -56,32 +71,61 @@ pub fn token_logprobs(
     assert!(targets.iter().all(|target| (*target as usize) < vocab_size), "targets lie inside the vocabulary");
     let mut logprobs = vec![0.0; targets.len()];
     let mut gradient = vec![0.0; if with_gradient { hidden.len() } else { 0 }];
-    let mut logits = Buffer::scratch(ROWS.min(targets.len()) * vocab_size);
+    let mut logits = Buffer::scratch(ROWS.min(targets.len()) * COLUMNS.min(vocab_size));
+    let (scale, cap) = (1.0 / config.divisor, config.softcap.unwrap_or(0.0));
     for (block, targets) in targets.chunks(ROWS).enumerate() {
         let begin = block * ROWS;
-        let logits = &mut logits[..targets.len() * vocab_size];
         let rows = Rows::pack(isa, lm_head.precision, &hidden[begin * width..][..targets.len() * width], width);
-        gemm(isa, &rows, &[(lm_head, 0)], logits, vocab_size, Store::Set);
-        let shared = (Shared::new(logits), Shared::new(&mut logprobs));
-        parallel::each(targets.len(), vocab_size * 16, |row| {
-            // SAFETY: each task has its own row.
-            let (logits, logprob) =
-                unsafe { (shared.0.part(row * vocab_size, vocab_size), shared.1.part(begin + row, 1)) };
-            let cap = config.softcap.unwrap_or(0.0);
-            logprob[0] = log_softmax(isa, 1.0 / config.divisor, cap, logits, targets[row] as usize, with_gradient);
-        });
+        let mut online = [Online { most: f32::NEG_INFINITY, sum: 0.0, rescaled: 0.0, target: 0.0 }; ROWS];
+        let gradient = if with_gradient { &mut gradient[begin * width..][..targets.len() * width] } else { &mut [] };
+        for first in (0..vocab_size).step_by(COLUMNS) {
+            let n = first..(first + COLUMNS).min(vocab_size);
+            let count = n.len();
+            let logits = &mut logits[..targets.len() * count];
+            let part = Part { weight: lm_head, n: n.clone(), offset: 0 };
+            gemm_parts(isa, &rows, &[part], logits, count, Store::Set);
+            let shared = (Shared::new(logits), Shared::new(&mut online));
+            parallel::each(targets.len(), count * 16, |row| {
+                // SAFETY: each task has its own row.
+                let (logits, online) = unsafe { (shared.0.part(row * count, count), shared.1.part(row, 1)) };
+                let target = (targets[row] as usize).checked_sub(first).filter(|target| *target < count);
+                online[0] =
+                    softmax_part(isa, scale, cap, logits, target.unwrap_or(usize::MAX), online[0], with_gradient);
+            });
+            if with_gradient {
+                let rows = Rows::pack(isa, lm_head.precision, logits, count);
+                parallel::each_row(gradient, width, width, |row, gradient| {
+                    gradient.iter_mut().for_each(|sum| *sum *= online[row].rescaled);
+                });
+                gemm_transposed_part(isa, &rows, lm_head, n, gradient, Store::Add);
+            }
+        }
+        for (logprob, online) in logprobs[begin..].iter_mut().zip(&online[..targets.len()]) {
+            *logprob = online.target - (online.most + online.sum.ln());
+        }
         if with_gradient {
-            let rows = Rows::pack(isa, lm_head.precision, &logits[..targets.len() * vocab_size], vocab_size);
-            let out = &mut gradient[begin * width..][..targets.len() * width];
-            gemm_transposed(isa, &rows, lm_head, out, Store::Set);
+            // d log p / d product = (1 at the target - p) * slope of the cap.
+            parallel::each_row(gradient, width, width * 4, |row, gradient| {
+                let online = online[row];
+                let capped = if cap > 0.0 { online.target / cap } else { 0.0 };
+                let (of_target, of_sum) = (scale * (1.0 - capped * capped), scale / online.sum);
+                let mut target = Buffer::scratch(width);
+                lm_head.row(targets[row] as usize, &mut target);
+                for (value, target) in gradient.iter_mut().zip(target.iter()) {
+                    *value = of_target * target - of_sum * *value;
+                }
+            });
         }
     }
     TokenLogprobs { logprobs, gradient }
 }
 
 vectorized! {
-    /// The log-probability of `target`. With `gradient` the products are replaced by its gradient.
-    fn log_softmax(scale: f32, cap: f32, logits: &mut [f32], target: usize, gradient: bool) -> f32 {
+    /// Goes on with a softmax over further products of a row. With `gradient` they are replaced by
+    /// `exp(logit - most)` times the slope of the cap.
+    fn softmax_part(
+        scale: f32, cap: f32, logits: &mut [f32], target: usize, before: Online, gradient: bool
+    ) -> Online {
         if cap > 0.0 {
             for logit in &mut *logits {
                 *logit = cap * tanh(*logit * scale / cap);
@@ -98,26 +142,23 @@ vectorized! {
                 *most = if *logit > *most { *logit } else { *most };
             }
         }
-        let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        // Sums of a few thousand terms each: float32 keeps seven digits of a vocabulary's sum.
+        let most = most.into_iter().fold(before.most, f32::max);
+        let at_target = if target < logits.len() { logits[target] } else { before.target };
+        // Sums of a few dozen terms each: float32 keeps seven digits of a vocabulary's sum.
         let mut sums = [0.0_f32; LANES];
-        for logits in logits.chunks(LANES) {
+        let inverse = if cap > 0.0 { 1.0 / cap } else { 0.0 };
+        for logits in logits.chunks_mut(LANES) {
             for (sum, logit) in sums.iter_mut().zip(logits) {
-                *sum += exp(logit - most);
+                let share = exp(*logit - most);
+                *sum += share;
+                if gradient {
+                    let capped = *logit * inverse;
+                    *logit = share * (1.0 - capped * capped);
+                }
             }
         }
-        let log_sum = most + sums.iter().sum::<f32>().ln();
-        let logprob = logits[target] - log_sum;
-        if gradient {
-            // d log p / d product = (1 at the target - p) * slope of the cap.
-            let inverse = if cap > 0.0 { 1.0 / cap } else { 0.0 };
-            let at_target = (1.0 - logits[target] * inverse * logits[target] * inverse) * scale;
-            for logit in &mut *logits {
-                let capped = *logit * inverse;
-                *logit = -exp(*logit - log_sum) * (1.0 - capped * capped) * scale;
-            }
-            logits[target] += at_target;
-        }
-        logprob
+        let rescaled = if before.sum > 0.0 { exp(before.most - most) } else { 0.0 };
+        let sum = before.sum * rescaled + sums.iter().sum::<f32>();
+        Online { most, sum, rescaled, target: at_target }
     }
 }

@@ -43,15 +43,30 @@ const ROWS: usize = 80 << 10;
 /// # Panics
 /// When the shapes or the precisions do not agree.
 pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32], stride: usize, store: Store) {
+    let whole: Vec<Part<'_>> =
+        weights.iter().map(|(weight, offset)| Part { weight, n: 0..weight.n, offset: *offset }).collect();
+    gemm_parts(isa, rows, &whole, out, stride, store);
+}
+
+/// Some of a weight's rows, from a multiple of [`NR`] on, and the column of the product at which theirs begin.
+pub(crate) struct Part<'w> {
+    pub(crate) weight: &'w Panels,
+    pub(crate) n: Range<usize>,
+    pub(crate) offset: usize,
+}
+
+/// The same with parts of weights.
+pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f32], stride: usize, store: Store) {
     let row_panels = rows.n_rows.div_ceil(MR);
     let depth = rows.depth();
     let per_task = (ROWS / (MR * depth.clamp(1, DEPTH))).clamp(1, 16);
     let mut tasks = Vec::new();
-    for (index, (weight, offset)) in weights.iter().enumerate() {
+    for (index, Part { weight, n, offset }) in parts.iter().enumerate() {
         assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
         assert_eq!(weight.precision, rows.precision, "both operands have one precision");
-        assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
-        for columns in chunks(weight.n.div_ceil(NR), COLUMNS) {
+        assert!(n.start.is_multiple_of(NR) && n.end <= weight.n, "rows {n:?} of {} in whole panels", weight.n);
+        assert!(offset + n.len() <= stride, "columns {offset} + {} lie outside {stride}", n.len());
+        for columns in chunks(n.len().div_ceil(NR), COLUMNS) {
             tasks.extend(chunks(row_panels, per_task).map(|rows| (index, columns.clone(), rows)));
         }
     }
@@ -61,13 +76,13 @@ pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32]
     let work = per_task.min(row_panels) * MR * COLUMNS * NR * depth / 16;
     parallel::each(tasks.len(), work, |task| {
         let (index, columns, panels) = &tasks[task];
-        let (weight, offset) = weights[*index];
+        let Part { weight, n, offset } = &parts[*index];
         for (step, words) in chunks(depth, DEPTH).enumerate() {
             for column in columns.clone() {
-                let b = &weight.words.words()[(column * depth + words.start) * NR..][..words.len() * NR];
+                let panel = n.start / NR + column;
+                let b = &weight.words.words()[(panel * depth + words.start) * NR..][..words.len() * NR];
                 let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
-                let place =
-                    Place { out: &out, stride, column: offset + column * NR, n: NR.min(weight.n - column * NR) };
+                let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(n.len() - column * NR) };
                 block.run(tiles, &place, store == Store::Add || step > 0);
             }
         }
@@ -84,7 +99,20 @@ pub fn gemm(isa: Isa, rows: &Rows, weights: &[(&Panels, usize)], out: &mut [f32]
 /// # Panics
 /// When the shapes or the precisions do not agree.
 pub fn gemm_transposed(isa: Isa, rows: &Rows, weight: &Panels, out: &mut [f32], store: Store) {
-    assert_eq!(weight.n, rows.width, "both operands have one summed dimension");
+    gemm_transposed_part(isa, rows, weight, 0..weight.n, out, store);
+}
+
+/// The same with the sum over some of the weight's rows, from a multiple of [`NR`] on.
+pub(crate) fn gemm_transposed_part(
+    isa: Isa,
+    rows: &Rows,
+    weight: &Panels,
+    n: Range<usize>,
+    out: &mut [f32],
+    store: Store,
+) {
+    assert_eq!(n.len(), rows.width, "both operands have one summed dimension");
+    assert!(n.start.is_multiple_of(NR) && n.end <= weight.n, "rows {n:?} of {} in whole panels", weight.n);
     assert_eq!(weight.precision, rows.precision, "both operands have one precision");
     let stride = weight.width;
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
@@ -102,7 +130,8 @@ pub fn gemm_transposed(isa: Isa, rows: &Rows, weight: &Panels, out: &mut [f32], 
         for (step, words) in chunks(depth, TURNED).enumerate() {
             let size = words.len() * NR;
             for (column, b) in columns.clone().zip(turned.words_mut().chunks_exact_mut(size)) {
-                weight.transposed(isa, column, words.start * per..(words.end * per).min(weight.n), b);
+                let stretch = n.start + words.start * per..(n.start + words.end * per).min(n.end);
+                weight.transposed(isa, column, stretch, b);
             }
             for panel in 0..row_panels {
                 for (column, b) in columns.clone().zip(turned.words().chunks_exact(size)) {

@@ -318,14 +318,22 @@ fn attention_agrees_with_the_reference_and_so_do_its_gradients() {
 
 #[test]
 fn log_probabilities_and_their_gradient_agree_with_the_reference() {
+    // Ragged, more rows than are taken at a time, and a vocabulary of several parts.
+    let shapes = [
+        (140, 20, 301, None, 1.0),
+        (510, 5, 40, Some(2.0), 0.5),
+        (4, 6, 8500, Some(30.0), 0.25),
+        (4, 6, 8192, None, 1.0),
+    ];
     each(|isa, precision| {
-        for (softcap, divisor) in [(None, 1.0), (Some(2.0), 0.5)] {
+        for (n_rows, width, vocab_size, softcap, divisor) in shapes {
             let mut dice = dice(7);
-            let (n_rows, width, vocab_size) = (140, 20, 301);
             let config = LogitsConfig { divisor, softcap };
             let hidden = seen(precision, &draw(&mut dice, n_rows * width));
             let w = seen(precision, &draw(&mut dice, vocab_size * width));
-            let targets: Vec<u32> = (0..n_rows).map(|_| dice.random_range(0..vocab_size as u32)).collect();
+            let mut targets: Vec<u32> = (0..n_rows).map(|_| dice.random_range(0..vocab_size as u32)).collect();
+            // The first and the last of the vocabulary too.
+            (targets[0], targets[1]) = (0, vocab_size as u32 - 1);
             let head = Panels::pack(isa, precision, &w, width);
             let ours = token_logprobs(isa, &config, &hidden, &head, &targets, true);
             let at = |hidden: &[f64]| reference::token_logprobs(&config, hidden, &wide(&w), width, &targets);
@@ -334,7 +342,11 @@ fn log_probabilities_and_their_gradient_agree_with_the_reference() {
             let tolerance = if precision == Precision::F32 { 1e-5 } else { 1e-2 };
             assert_gradient(&mut dice, &[&hidden], &[&ours.gradient], loss, tolerance);
             let without = token_logprobs(isa, &config, &hidden, &head, &targets, false);
-            assert_eq!((without.logprobs, without.gradient.len()), (ours.logprobs, 0));
+            assert_eq!((&without.logprobs, without.gradient.len()), (&ours.logprobs, 0));
+            let last = n_rows - 1;
+            let alone = token_logprobs(isa, &config, &hidden[last * width..], &head, &targets[last..], true);
+            assert_eq!(alone.logprobs, ours.logprobs[last..], "a row has the same bits alone");
+            assert_eq!(alone.gradient, ours.gradient[last * width..], "a row has the same bits alone");
         }
     });
 }
