@@ -1,6 +1,8 @@
 //! The programs end to end: what a user types, what comes back.
 
-// Here, for it needs the store and the generator, as the programs do.
+// Here, for they need the store, the generator and the programs.
+#[path = "makers.rs"]
+mod makers;
 #[path = "published.rs"]
 mod published;
 
@@ -17,7 +19,6 @@ use std::{
     thread,
 };
 
-use janus_data::{Sample, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -456,76 +457,4 @@ fn a_set_without_labels_is_refused_with_its_line() {
         "{}",
         stderr(&output)
     );
-}
-
-fn data_generator(folder: &Path, args: &[&str]) -> Command {
-    let mut command = program(env!("CARGO_BIN_EXE_data_generator"), folder);
-    command.args(args);
-    command
-}
-
-fn stored(db: &Path) -> Vec<Sample> {
-    let samples = Store::open_read_only(db).expect("a database").samples().expect("readable");
-    samples.into_iter().collect::<Result<_, _>>().expect("valid")
-}
-
-#[test]
-fn the_generator_introduces_what_it_is_told_and_nothing_that_it_is_told_not_to() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let instruction = "Do not introduce CORS misconfiguration, but introduce HSTS misconfiguration";
-    let args = ["--num", "5", "--vuln", "HTTP_HEADERS", "--verbose", "--db", "a.sqlite", "--instruction", instruction];
-    let output = data_generator(folder.path(), &args).output().expect("the program starts");
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).starts_with("agents: builtin\n"), "{}", stdout(&output));
-    assert!(stderr(&output).contains("kind=\"hsts-"), "{}", stderr(&output));
-    let samples = stored(&folder.path().join("a.sqlite"));
-    assert_eq!(samples.len(), 10);
-    assert!(samples.iter().all(|sample| sample.origin.kind.as_deref().is_some_and(|kind| kind.starts_with("hsts"))));
-    let output =
-        data_generator(folder.path(), &["--instruction", "introduce telepathy"]).output().expect("the program starts");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        stderr(&output).contains("cannot be read at \"telepathy\"; known are: hsts, cors, csp"),
-        "{}",
-        stderr(&output)
-    );
-}
-
-#[test]
-fn a_generation_that_is_killed_twenty_times_ends_like_one_that_is_not() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let args = |db: &'static str| ["--num", "2500", "--seed", "4", "--uncurated", "--db", db];
-    assert!(
-        data_generator(folder.path(), &args("whole.sqlite")).output().expect("the program starts").status.success()
-    );
-    // Moments of a fixed list of pseudo-random milliseconds.
-    let mut moment: u64 = 88_172_645_463_325_252;
-    for round in 0..20 {
-        moment ^= moment << 13;
-        moment ^= moment >> 7;
-        moment ^= moment << 17;
-        let mut command = data_generator(folder.path(), &args("killed.sqlite"));
-        if round > 0 {
-            command.arg("--resume");
-        }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-        thread::sleep(std::time::Duration::from_millis(40 + moment % 120));
-        child.kill().expect("killed");
-        child.wait().expect("gone");
-    }
-    let mut last = data_generator(folder.path(), &args("killed.sqlite"));
-    let output = last.arg("--resume").output().expect("the program starts");
-    assert!(output.status.success(), "{}", stderr(&output));
-    let (whole, killed) = (stored(&folder.path().join("whole.sqlite")), stored(&folder.path().join("killed.sqlite")));
-    assert_eq!((whole.len(), killed.len()), (5000, 5000));
-    assert!(whole == killed, "the samples differ");
-    // Another run is not resumed.
-    let output = data_generator(folder.path(), &["--num", "3", "--uncurated", "--db", "other.sqlite"])
-        .output()
-        .expect("the program starts");
-    assert!(output.status.success(), "{}", stderr(&output));
-    let output = data_generator(folder.path(), &["--num", "3", "--uncurated", "--db", "other.sqlite", "--resume"])
-        .output()
-        .expect("the program starts");
-    assert!(stdout(&output).contains("nothing is left to do"), "{}", stdout(&output));
 }

@@ -9,7 +9,7 @@ use janus_train::{Error, Form, LogLine, LoraTrainer, LoraTrainerConfig, SampleLo
 /// Four pairs of twins that differ in one letter.
 fn samples() -> Vec<Sample> {
     let sample = |id: usize| {
-        let holds = id % 2 == 0;
+        let holds = id.is_multiple_of(2);
         let mark = if holds { "<" } else { "&lt;" };
         Sample {
             id: id.to_string(),

@@ -133,6 +133,8 @@ pub struct Evaluated<'a> {
     pub samples: &'a [Sample],
     /// Their groups, in the same order.
     pub groups: &'a [usize],
+    /// What reads analyses that are written of them.
+    pub reader: Option<&'a Reader>,
 }
 
 impl Evaluated<'_> {
@@ -196,7 +198,6 @@ pub fn language_model(
     config: &AssessConfig,
     evaluated: &Evaluated<'_>,
     done: &[Prediction],
-    reader: Option<&Reader>,
     progress: &mut dyn Progress,
     mut sink: impl FnMut(Answer) -> Result<()>,
 ) -> Result<()> {
@@ -209,7 +210,7 @@ pub fn language_model(
                 Err(error) => sink(evaluated.unanswered(system, *index, error_chain(&error)).into())?,
                 Ok(answer) => {
                     let sample = &evaluated.samples[*index];
-                    let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, reader);
+                    let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, evaluated.reader);
                     let verdict = answer.verdict;
                     let called = match verdict.label {
                         VerdictLabel::TruePositive => Some(true),

@@ -111,7 +111,8 @@ impl Study {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let groups = split::groups(&set.samples);
-        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups };
+        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
+        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups, reader: reader.as_ref() };
         let trained = if set.training.is_empty() { [].as_slice() } else { &Control::TRAINED };
         for control in Control::UNTRAINED.iter().chain(trained) {
             let missing = evaluated.missing(control.name(), &self.predictions.1);
@@ -120,22 +121,14 @@ impl Study {
                 missing.into_iter().try_for_each(|index| self.keep(predictions[index].clone().into()))?;
             }
         }
-        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
         for variant in &config.variants {
             let assess = AssessConfig { variant: *variant, ..config.assess.clone() };
             let form = if assess.analysis == Analysis::None { ", no analysis" } else { "" };
             let system = format!("{}-{variant}{form}", config.base);
             let done = self.predictions.1.clone();
-            benchmark::language_model(
-                janus,
-                &system,
-                &assess,
-                &evaluated,
-                &done,
-                reader.as_ref(),
-                progress,
-                |answer| self.keep(answer),
-            )?;
+            benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |answer| {
+                self.keep(answer)
+            })?;
         }
         if let Some(general) = general {
             let done = self.predictions.1.clone();

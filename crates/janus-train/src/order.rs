@@ -89,7 +89,7 @@ mod tests {
             pair: HttpPair::parse("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n").expect("valid"),
             claim: Claim::new(VulnCategory::Xss),
             analysis: String::new(),
-            is_vulnerable: id % 2 == 0,
+            is_vulnerable: id.is_multiple_of(2),
             origin: Origin { twin: Some((id ^ 1).to_string()), ..Origin::default() },
         }
     }

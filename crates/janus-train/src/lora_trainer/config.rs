@@ -52,8 +52,10 @@ pub struct LoraTrainerConfig {
     pub optimizer: AdamWConfig,
     /// The forms in which samples are asked, in turn; one that stands here twice has twice the share.
     pub forms: Vec<Form>,
-    /// Steps between two validations, each with a checkpoint.
+    /// Steps between two validations.
     pub validate_every: u64,
+    /// Steps between two checkpoints: the most that a kill costs.
+    pub checkpoint_every: u64,
     /// The most samples of a validation.
     pub validation_samples: usize,
     /// Whether activations are kept for the backward pass, or made again in it.
@@ -85,6 +87,7 @@ impl Default for LoraTrainerConfig {
             optimizer: AdamWConfig::default(),
             forms: FORMS.to_vec(),
             validate_every: 100,
+            checkpoint_every: 20,
             validation_samples: 160,
             keep_activations: true,
             seed: 0,

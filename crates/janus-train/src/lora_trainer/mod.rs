@@ -51,8 +51,19 @@ impl<'a> LoraTrainer<'a> {
         if !(0.0..=1.0).contains(&config.warm_up) {
             return refuse("warm-up", "a share of the steps", config.warm_up.to_string());
         }
-        if config.batch_size == 0 || config.epochs == 0 || config.max_steps == Some(0) || config.validate_every == 0 {
-            return refuse("batch size, epochs, steps, steps between validations", "at least 1", "0".to_owned());
+        let counts = [
+            config.batch_size as u64,
+            config.epochs,
+            config.max_steps.unwrap_or(1),
+            config.validate_every,
+            config.checkpoint_every,
+        ];
+        if counts.contains(&0) {
+            return refuse(
+                "batch size, epochs, steps, steps between validations, steps between checkpoints",
+                "at least 1",
+                "0".to_owned(),
+            );
         }
         if config.forms.is_empty() {
             return refuse("forms", "at least one", "none".to_owned());
@@ -131,8 +142,11 @@ impl<'a> LoraTrainer<'a> {
             let (record, bound) = self.step(&mut adapter, batch, learning_rate, &mut run, &lines)?;
             progress.step(&record, &if record.spike { record.behind_spike(bound) } else { Vec::new() });
             keep(LogLine::Step(record), &mut lines, &mut log)?;
-            if run.state.step % self.config.validate_every == 0 || run.state.step == steps {
+            let ended = run.state.step == steps;
+            if ended || run.state.step.is_multiple_of(self.config.validate_every) {
                 self.validate(&adapter, &mut run, folder, &mut lines, &mut log, progress)?;
+            }
+            if ended || run.state.step.is_multiple_of(self.config.checkpoint_every) {
                 run.save(folder)?;
             }
         }

@@ -28,7 +28,7 @@ impl LoraTrainer<'_> {
             let variant = variants[unit % variants.len()];
             examples.push(self.example(sample, Form { variant, analysis: Analysis::None })?);
             labels.push(Some((variant, sample.is_vulnerable)));
-            if writes && unit / variants.len() % 4 == 0 {
+            if writes && (unit / variants.len()).is_multiple_of(4) {
                 examples.push(self.example(sample, Form { variant, analysis: Analysis::Full })?);
                 labels.push(None);
             }

@@ -1,0 +1,152 @@
+//! The programs that make data and models: what they are told, and what kills do to them.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use janus_data::{Sample, Store};
+
+use crate::{TINY, program, stderr, stdout};
+
+fn data_generator(folder: &Path, args: &[&str]) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_data_generator"), folder);
+    command.args(args);
+    command
+}
+
+/// Starts a program again and again, with `--resume` from the second time on, and kills it after some milliseconds each
+/// time, pseudo-random ones from a fixed list.
+fn killed(rounds: usize, milliseconds: std::ops::Range<u64>, command: impl Fn(Option<&str>) -> Command) {
+    let mut moment: u64 = 88_172_645_463_325_252;
+    for round in 0..rounds {
+        moment ^= moment << 13;
+        moment ^= moment >> 7;
+        moment ^= moment << 17;
+        let mut command = command((round > 0).then_some("--resume"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let wait = milliseconds.start + moment % (milliseconds.end - milliseconds.start);
+        thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+    }
+}
+
+fn stored(db: &Path) -> Vec<Sample> {
+    let samples = Store::open_read_only(db).expect("a database").samples().expect("readable");
+    samples.into_iter().collect::<Result<_, _>>().expect("valid")
+}
+
+#[test]
+fn the_generator_introduces_what_it_is_told_and_nothing_that_it_is_told_not_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let instruction = "Do not introduce CORS misconfiguration, but introduce HSTS misconfiguration";
+    let args = ["--num", "5", "--vuln", "HTTP_HEADERS", "--verbose", "--db", "a.sqlite", "--instruction", instruction];
+    let output = data_generator(folder.path(), &args).output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("agents: builtin\n"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("kind=\"hsts-"), "{}", stderr(&output));
+    let samples = stored(&folder.path().join("a.sqlite"));
+    assert_eq!(samples.len(), 10);
+    assert!(samples.iter().all(|sample| sample.origin.kind.as_deref().is_some_and(|kind| kind.starts_with("hsts"))));
+    let output =
+        data_generator(folder.path(), &["--instruction", "introduce telepathy"]).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("cannot be read at \"telepathy\"; known are: hsts, cors, csp"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_generation_that_is_killed_twenty_times_ends_like_one_that_is_not() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = |db: &'static str| ["--num", "2500", "--seed", "4", "--uncurated", "--db", db];
+    assert!(
+        data_generator(folder.path(), &args("whole.sqlite")).output().expect("the program starts").status.success()
+    );
+    killed(20, 40..160, |resume| {
+        let mut command = data_generator(folder.path(), &args("killed.sqlite"));
+        command.args(resume);
+        command
+    });
+    let mut last = data_generator(folder.path(), &args("killed.sqlite"));
+    let output = last.arg("--resume").output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (whole, killed) = (stored(&folder.path().join("whole.sqlite")), stored(&folder.path().join("killed.sqlite")));
+    assert_eq!((whole.len(), killed.len()), (5000, 5000));
+    assert!(whole == killed, "the samples differ");
+    // Another run is not resumed.
+    let output = data_generator(folder.path(), &["--num", "3", "--uncurated", "--db", "other.sqlite"])
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = data_generator(folder.path(), &["--num", "3", "--uncurated", "--db", "other.sqlite", "--resume"])
+        .output()
+        .expect("the program starts");
+    assert!(stdout(&output).contains("nothing is left to do"), "{}", stdout(&output));
+}
+
+fn lora_trainer(folder: &Path, output: &str) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_lora_trainer"), folder);
+    command.arg("--model").arg(TINY.path()).args(["--db", "samples.sqlite", "--output", output, "--rank", "4"]);
+    command.args(["--epochs", "12", "--max-seq-len", "4000", "--offline", "--charts"]);
+    command
+}
+
+#[test]
+fn a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not_and_triage_reads_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = ["--num", "12", "--uncurated", "--db", "samples.sqlite"];
+    let output = data_generator(folder.path(), &args).output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let whole = lora_trainer(folder.path(), "whole").output().expect("the program starts");
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    killed(6, 200..2500, |resume| {
+        let mut command = lora_trainer(folder.path(), "killed");
+        command.args(resume);
+        command
+    });
+    let last = lora_trainer(folder.path(), "killed").arg("--resume").output().expect("the program starts");
+    assert!(last.status.success(), "{}", stderr(&last));
+    assert_eq!(stdout(&last), stdout(&whole));
+    let read = |run: &str, name: &str| fs::read(folder.path().join(run).join(name)).expect("there");
+    for name in ["adapter_model.safetensors", "adapter_config.json", "checkpoint.safetensors", "README.md"] {
+        assert!(read("whole", name) == read("killed", name), "{name} differs");
+    }
+    assert!(read("whole", "loss.png").starts_with(b"\x89PNG"));
+    let again = lora_trainer(folder.path(), "whole").output().expect("the program starts");
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("--resume"), "{}", stderr(&again));
+    // One adapter for all, one for a category alone, and a variant that reads none.
+    let triage = |args: &[&str]| {
+        let mut command = program(env!("CARGO_BIN_EXE_triage"), folder.path());
+        command.arg("--model").arg(TINY.path()).args(["--max-tokens", "8", "--offline", "--output-format", "jsonl"]);
+        command.args(args).output().expect("the program starts")
+    };
+    let output = triage(&["--adapter", "whole"]);
+    let lines: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.len() >= 12 && lines.iter().all(|line| line["variant"] == "FT-PE-SC"), "{}", stderr(&output));
+    assert!(lines.iter().all(|line| line["audit"]["adapter"].as_str().is_some_and(|text| text.starts_with("sha256:"))));
+    let output = triage(&["--adapter", "XSS=whole"]);
+    let answered = |category: &str| {
+        let lines = stdout(&output);
+        let own = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        own.filter(|line| line["category"] == category).all(|line| line["error"].is_null())
+    };
+    assert!(answered("XSS") && !answered("HTTP_HEADERS"), "{}", stdout(&output));
+    for (args, says) in [
+        (["--adapter", "whole", "--variant", "SC"].as_slice(), "reads no --adapter"),
+        (&["--variant", "FT-SC"], "needs --adapter"),
+        (&["--adapter", "nowhere"], "nowhere"),
+        (&["--adapter", "XSS=whole", "--adapter", "killed"], "has one already"),
+    ] {
+        let output = triage(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+    }
+}
