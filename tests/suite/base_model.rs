@@ -76,7 +76,7 @@ fn tokens_chat_states_and_greedy_text_equal_the_references() {
 
     let config =
         GenerateConfig { sampling: Sampling::default(), max_tokens: 48, stop_ids: Vec::new(), stop_texts: Vec::new() };
-    let mut session = Session::new(janus.model(), vec![prompt], Vec::new(), 48).expect("fits");
+    let mut session = Session::new(janus.model(), vec![prompt], Vec::new(), 48, &[]).expect("fits");
     let written = session
         .generate(janus.tokenizer(), &config, &[0], &mut |_, _| std::ops::ControlFlow::Continue(()))
         .expect("writes")

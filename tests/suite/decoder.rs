@@ -112,12 +112,12 @@ fn cached_reading_equals_reading_at_once() {
         let mut at = [0, 0];
         // The first row is 4 tokens ahead of the second one.
         let lead = TokenBatch::new(&[TokenIds(rows[0][..4].to_vec())]);
-        decoder.forward_cached(&lead, &mut cache, 0..1, &[]).expect("fits");
+        decoder.forward_cached(&lead, &mut cache, 0..1, &[], &[]).expect("fits");
         at[0] = 4;
         for piece in pieces {
             let part = |index: usize| TokenIds(rows[index][at[index]..at[index] + piece].to_vec());
             let batch = TokenBatch::new(&[part(0), part(1)]);
-            let states = decoder.forward_cached(&batch, &mut cache, 0..2, &[]).expect("fits").last;
+            let states = decoder.forward_cached(&batch, &mut cache, 0..2, &[], &[]).expect("fits").last;
             let states = states.into_data().try_into_vec::<f32>().expect("float32");
             for (index, states) in states.chunks_exact(piece * hidden_size).enumerate() {
                 let expected = &whole[index][at[index] * hidden_size..(at[index] + piece) * hidden_size];
@@ -143,7 +143,7 @@ fn long_sequences_are_tiled_without_a_seam() {
         let mut cache = decoder.cache(1, 300);
         for part in [&ids[..200], &ids[200..]] {
             let batch = TokenBatch::new(&[TokenIds(part.to_vec())]);
-            let states = decoder.forward_cached(&batch, &mut cache, 0..1, &[]).expect("fits").last;
+            let states = decoder.forward_cached(&batch, &mut cache, 0..1, &[], &[]).expect("fits").last;
             let states = states.into_data().try_into_vec::<f32>().expect("float32");
             let end = cache.length(0) * hidden_size;
             assert_close(&states, &whole[end - states.len()..end], tolerance, "tiles");

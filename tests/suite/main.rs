@@ -9,6 +9,7 @@ mod hub;
 mod metrics;
 mod results;
 mod split;
+mod states;
 mod tidy;
 mod trainer;
 mod training;

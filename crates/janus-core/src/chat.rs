@@ -1,5 +1,7 @@
 //! The chat template: messages -> the text that a model was trained to continue.
 
+use std::ops::Range;
+
 use minijinja::{Environment, Error as JinjaError, ErrorKind, Value, context};
 
 use crate::{
@@ -104,12 +106,23 @@ impl ChatTemplate {
     /// # Errors
     /// When the template or the tokenizer fails.
     pub fn encode(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<TokenIds> {
-        self.encode_as_is(messages, tokenizer).or_else(|error| match messages {
+        Ok(self.encode_located(messages, tokenizer, 0..0)?.0)
+    }
+
+    /// The same, and which of the tokens begin inside the bytes `range` of the last message.
+    pub(crate) fn encode_located(
+        &self,
+        messages: &[Message],
+        tokenizer: &Tokenizer,
+        range: Range<usize>,
+    ) -> Result<(TokenIds, Range<usize>)> {
+        self.encode_as_is(messages, tokenizer, range.clone()).or_else(|error| match messages {
             [system, user, rest @ ..] if system.role == Role::System && user.role == Role::User => {
                 let content = format!("{}\n\n{}", system.content, user.content);
+                let before = if rest.is_empty() { content.len() - user.content.len() } else { 0 };
                 let merged: Vec<_> =
                     [Message::new(Role::User, content)].into_iter().chain(rest.iter().cloned()).collect();
-                self.encode_as_is(&merged, tokenizer)
+                self.encode_as_is(&merged, tokenizer, before + range.start..before + range.end)
             }
             _ => Err(error),
         })
@@ -126,7 +139,12 @@ impl ChatTemplate {
         Ok(rendered.split_once(mark).map(|(_, behind)| behind.to_owned()).unwrap_or_default())
     }
 
-    fn encode_as_is(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<TokenIds> {
+    fn encode_as_is(
+        &self,
+        messages: &[Message],
+        tokenizer: &Tokenizer,
+        range: Range<usize>,
+    ) -> Result<(TokenIds, Range<usize>)> {
         // Private-use letters stand in for the contents while the template is rendered.
         let marks: Vec<String> = (0..messages.len()).map(|index| format!("\u{f0000}{index}\u{f0001}")).collect();
         let rendered = self.render_with(messages, &marks.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -144,7 +162,8 @@ impl ChatTemplate {
         if pieces.iter().any(repeated) {
             return Err(Error::ChatTemplate { reason: "it prints a message twice".to_owned() });
         }
-        tokenizer.encode_pieces(&pieces)
+        // A template's piece stands in front of each message and behind the last one.
+        tokenizer.encode_located(&pieces, 2 * messages.len() - 1, range)
     }
 
     fn render_with(&self, messages: &[Message], contents: &[&str]) -> Result<String> {

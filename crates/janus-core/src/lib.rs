@@ -60,7 +60,7 @@ pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
 pub use formats::{merge, write_tiny_model};
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
-pub use head::LmHead;
+pub use head::{Calibrator, ClassificationHead, HeadInput, HeadShape, LmHead, Pooling, Thresholds, with_prior};
 pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};
 pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};

@@ -1,6 +1,8 @@
 //! The one prompt of training, evaluation and use, in the order task, pair, claim: a scanner files many claims on one
 //! pair, and all of them share what stands in front of the claim.
 
+use std::ops::Range;
+
 use janus_data::{UnknownName, Variant, by_name};
 use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 
@@ -62,6 +64,8 @@ pub struct Prompt {
     pub messages: Vec<Message>,
     /// How many bytes of the pair were left out.
     pub cut_bytes: usize,
+    /// The bytes of the last message that hold the response.
+    pub response: Range<usize>,
 }
 
 /// The question about one finding. The facts as text enter engineered prompts only.
@@ -85,15 +89,11 @@ pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analys
     } else {
         String::new()
     };
-    let user = format!(
-        "{guide}{form}\n\n\
-         Request:\n{}\n\nResponse:\n{}\n\nClaim: {}{facts}",
-        shown.request.trim(),
-        shown.response.trim(),
-        claim_text(claim)
-    );
+    let before = format!("{guide}{form}\n\nRequest:\n{}\n\nResponse:\n", shown.request.trim());
+    let response = before.len()..before.len() + shown.response.trim().len();
+    let user = format!("{before}{}\n\nClaim: {}{facts}", shown.response.trim(), claim_text(claim));
     let messages = vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)];
-    Prompt { messages, cut_bytes: shown.cut_bytes }
+    Prompt { messages, cut_bytes: shown.cut_bytes, response }
 }
 
 /// The verdict that a text ends with: the last `Verdict: 1` or `Verdict: 0` in it.

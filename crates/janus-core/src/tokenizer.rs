@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ops::Deref,
+    ops::{Deref, Range},
 };
 
 use serde_json::{Map, Value};
@@ -146,14 +146,31 @@ impl Tokenizer {
     /// The ids of pieces put together. Control tokens are looked for in the template's pieces alone; what stands between
     /// two of them is one text, whatever pieces it is made of, as in the string that the model was trained on.
     pub(crate) fn encode_pieces(&self, pieces: &[Piece<'_>]) -> Result<TokenIds> {
+        Ok(self.encode_located(pieces, usize::MAX, 0..0)?.0)
+    }
+
+    /// The same, and which of the tokens begin inside the bytes `range` of the piece `located`.
+    pub(crate) fn encode_located(
+        &self,
+        pieces: &[Piece<'_>],
+        located: usize,
+        range: Range<usize>,
+    ) -> Result<(TokenIds, Range<usize>)> {
         // Texts and the control tokens between them: one more text than tokens.
         let mut texts = vec![String::new()];
         let mut tokens: Vec<&AddedToken> = Vec::new();
-        for piece in pieces {
+        // The text that the range lies in, and the range in it.
+        let mut sought = (usize::MAX, 0..0);
+        for (index, piece) in pieces.iter().enumerate() {
             let mut rest = match piece {
                 Piece::Template(text) => *text,
                 Piece::Text(text) => {
-                    texts.last_mut().expect("never empty").push_str(text);
+                    let own = texts.len() - 1;
+                    if index == located {
+                        let before = texts[own].len();
+                        sought = (own, before + range.start..before + range.end);
+                    }
+                    texts[own].push_str(text);
                     continue;
                 }
             };
@@ -166,21 +183,35 @@ impl Tokenizer {
             texts.last_mut().expect("never empty").push_str(rest);
         }
         let mut ids = TokenIds::default();
-        for (index, text) in texts.iter().enumerate() {
-            let mut text = text.as_str();
+        let mut found = 0..0;
+        for (index, whole) in texts.iter().enumerate() {
+            let mut text = whole.as_str();
             if index > 0 && tokens[index - 1].strips_right {
                 text = text.trim_start();
             }
+            let stripped = whole.len() - text.len();
             if tokens.get(index).is_some_and(|token| token.strips_left) {
                 text = text.trim_end();
             }
             if !text.is_empty() {
                 let goes_on = index > 0 && self.first_only;
-                ids.extend(if goes_on { self.encode_continuation(text) } else { self.encode_text(text) }?.0);
+                let inner = if goes_on { self.continuing.as_ref().unwrap_or(&self.inner) } else { &self.inner };
+                // Offsets cost time.
+                let is_sought = index == sought.0;
+                let encoded = if is_sought { inner.encode(text, false) } else { inner.encode_fast(text, false) };
+                let encoded = encoded.map_err(bad)?;
+                if is_sought {
+                    let before = |end: usize| {
+                        let starts = encoded.get_offsets().iter().map(|offset| offset.0 + stripped);
+                        ids.len() + starts.take_while(|start| *start < end).count()
+                    };
+                    found = before(sought.1.start)..before(sought.1.end);
+                }
+                ids.extend(encoded.get_ids().iter().copied());
             }
             ids.extend(tokens.get(index).map(|token| token.id));
         }
-        Ok(ids)
+        Ok((ids, found))
     }
 
     fn next_control(&self, text: &str) -> Option<(usize, &AddedToken)> {

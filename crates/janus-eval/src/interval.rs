@@ -29,6 +29,39 @@ pub fn wilson(rate: Rate) -> Option<Interval> {
     Some(Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) })
 }
 
+/// The one-sided upper bound of Clopper and Pearson (Biometrika 26, 1934): the largest probability with which so few events
+/// would still be seen in one of `1 / (1 - confidence)` cases; `None` without trials.
+///
+/// # Panics
+/// When there are more events than trials, or the confidence is not between 0 and 1.
+pub fn clopper_pearson_upper(rate: Rate, confidence: f64) -> Option<f64> {
+    let Rate { events, trials } = rate;
+    assert!(events <= trials && confidence > 0.0 && confidence < 1.0, "{events} of {trials}, confidence {confidence}");
+    if trials == 0 {
+        return None;
+    }
+    if events == trials {
+        return Some(1.0);
+    }
+    // P(X <= events) falls as the probability rises.
+    let at_most = |p: f64| {
+        let odds = p.ln() - (-p).ln_1p();
+        let mut log_term = trials as f64 * (-p).ln_1p();
+        let mut sum = log_term.exp();
+        for k in 0..events {
+            log_term += ((trials - k) as f64).ln() - ((k + 1) as f64).ln() + odds;
+            sum += log_term.exp();
+        }
+        sum
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..200 {
+        let middle = 0.5 * (low + high);
+        if at_most(middle) > 1.0 - confidence { low = middle } else { high = middle }
+    }
+    Some(high)
+}
+
 /// The percentile bootstrap over groups: whole groups are drawn with replacement, since samples of one lineage are not
 /// independent. Resamples in which the metric is undefined are left out; `None` when more than one in twenty is, or
 /// there is only one group.
@@ -163,5 +196,22 @@ mod tests {
             (0..10).map(|index| vec![(0.1 * index as f64, 0.1 * index as f64, index > 4)]).collect();
         let interval = paired_bootstrap(&groups, 500, 1, crate::metrics::brier).expect("defined");
         assert_eq!((interval.low, interval.high), (0.0, 0.0));
+    }
+
+    #[test]
+    fn upper_bounds_are_those_of_the_beta_distribution() {
+        // scipy.stats.beta.ppf(0.95, k + 1, n - k)
+        for (events, trials, expected) in [
+            (0, 643, 0.004_648_156_378_364_659),
+            (2, 643, 0.009_758_625_094_446_91),
+            (5, 40, 0.245_030_512_649_711_93),
+            (39, 40, 0.998_718_489_477_124_7),
+            (12, 1942, 0.009_992_434_784_242_195),
+        ] {
+            let upper = clopper_pearson_upper(Rate { events, trials }, 0.95).expect("trials");
+            assert!((upper - expected).abs() < 1e-12, "{events} of {trials}: {upper}");
+        }
+        assert_eq!(clopper_pearson_upper(Rate { events: 0, trials: 0 }, 0.95), None);
+        assert_eq!(clopper_pearson_upper(Rate { events: 3, trials: 3 }, 0.95), Some(1.0));
     }
 }

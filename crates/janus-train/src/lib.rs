@@ -14,6 +14,7 @@
 //! seed and a step.
 
 mod batch;
+mod calibrate;
 mod card;
 mod checkpoint;
 mod curves;
@@ -26,6 +27,7 @@ mod schedule;
 mod step;
 
 pub use batch::{Batch, Example};
+pub use calibrate::{Risk, Scored, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use error::{Error, Result};
 pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};
 pub use lora_trainer::{LoraSummary, LoraTrainer, LoraTrainerConfig, TrainingProgress};

@@ -60,7 +60,7 @@ impl TokenBatch {
 pub struct HiddenStates {
     /// Behind the final norm: what both heads read. `[n_tokens, hidden_size]`
     pub last: Tensor<2>,
-    /// What enters each block, `[n_tokens, hidden_size]` a block; empty unless asked for.
+    /// What enters the blocks that were asked for, `[n_tokens, hidden_size]` a block.
     pub inner: Vec<Tensor<2>>,
     lengths: Vec<usize>,
 }
@@ -195,7 +195,8 @@ impl Decoder {
         adapters: &[Option<&Adapter>],
         keep_inner: bool,
     ) -> Result<HiddenStates> {
-        self.run(batch, &vec![0; batch.lengths.len()], keep_inner, None, adapters, None)
+        let layers: Vec<usize> = if keep_inner { (0..self.blocks.len()).collect() } else { Vec::new() };
+        self.run(batch, &vec![0; batch.lengths.len()], &layers, None, adapters, None)
     }
 
     /// The same with an adapter whose values autodiff tracks.
@@ -209,11 +210,11 @@ impl Decoder {
         training: TrainingPass,
     ) -> Result<HiddenStates> {
         let n_rows = batch.lengths.len();
-        self.run(batch, &vec![0; n_rows], false, None, &vec![Some(adapter); n_rows], Some(training))
+        self.run(batch, &vec![0; n_rows], &[], None, &vec![Some(adapter); n_rows], Some(training))
     }
 
     /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens; adapters
-    /// as in [`forward_adapted`](Self::forward_adapted).
+    /// as in [`forward_adapted`](Self::forward_adapted). Of the blocks in `layers`, rising, what enters them is kept.
     ///
     /// # Errors
     /// When a row would outgrow the cache or the model's context, or an id is outside the vocabulary.
@@ -226,6 +227,7 @@ impl Decoder {
         cache: &mut KvCache,
         rows: Range<usize>,
         adapters: &[Option<&Adapter>],
+        layers: &[usize],
     ) -> Result<HiddenStates> {
         assert_eq!(rows.len(), batch.lengths.len(), "one row of the batch for each row of the cache");
         let starts: Vec<usize> = rows.clone().map(|row| cache.length(row)).collect();
@@ -236,7 +238,7 @@ impl Decoder {
             }
         }
         let slot = CacheSlot { cache: &mut *cache, rows: rows.clone(), starts: &starts };
-        let states = self.run(batch, &starts, false, Some(slot), adapters, None)?;
+        let states = self.run(batch, &starts, layers, Some(slot), adapters, None)?;
         for (index, row) in rows.enumerate() {
             cache.set_length(row, starts[index] + batch.lengths[index]);
         }
@@ -247,7 +249,7 @@ impl Decoder {
         &self,
         batch: &TokenBatch,
         starts: &[usize],
-        keep_inner: bool,
+        layers: &[usize],
         mut slot: Option<CacheSlot<'_>>,
         adapters: &[Option<&Adapter>],
         training: Option<TrainingPass>,
@@ -293,13 +295,13 @@ impl Decoder {
                 #[cfg(feature = "kernels")]
                 fused,
             };
-            states.push(self.pass(&part, starts, first, keep_inner, slot, with)?);
+            states.push(self.pass(&part, starts, first, layers, slot, with)?);
             first += count;
         }
         if states.len() == 1 {
             return Ok(states.remove(0));
         }
-        let inner = (0..if keep_inner { self.blocks.len() } else { 0 })
+        let inner = (0..layers.len())
             .map(|layer| Tensor::cat(states.iter().map(|states| states.inner[layer].clone()).collect(), 0))
             .collect();
         let last = Tensor::cat(states.into_iter().map(|states| states.last).collect(), 0);
@@ -312,7 +314,7 @@ impl Decoder {
         batch: &TokenBatch,
         starts: &[usize],
         first: usize,
-        keep_inner: bool,
+        layers: &[usize],
         slot: Option<CacheSlot<'_>>,
         with: With<'_>,
     ) -> Result<HiddenStates> {
@@ -343,8 +345,8 @@ impl Decoder {
             x = x * self.config.embedding_scale;
         }
         let mut inner = Vec::new();
-        for block in &self.blocks {
-            if keep_inner {
+        for (layer, block) in self.blocks.iter().enumerate() {
+            if layers.contains(&layer) {
                 inner.push(x.clone());
             }
             x = block.forward(x, &mut pass)?;

@@ -7,7 +7,7 @@ use crate::{
     Error, Result,
     decoder::{KvCache, TokenBatch},
     lora::Adapter,
-    model::LanguageModel,
+    model::{LanguageModel, read_back},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -69,14 +69,17 @@ struct Row {
     reason: Option<FinishReason>,
     /// Of the token behind the last one that the cache holds.
     logits: Vec<f32>,
+    /// Hidden states of the prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
+    states: Vec<Vec<f32>>,
 }
 
 impl<'a> Session<'a> {
     /// Reads prompts, each with an adapter of its own or none; no adapters are none for every row. `reserve` is how many
-    /// tokens each may be continued by.
+    /// tokens each may be continued by. Hidden states of the prompts are kept of the `layers`, rising: 0 are the
+    /// embeddings, `n` is what leaves block `n`, the last is behind the final norm.
     ///
     /// # Errors
-    /// When a prompt is empty or does not fit the model's context together with `reserve`.
+    /// When a prompt is empty or does not fit the model's context together with `reserve`, or a layer does not exist.
     ///
     /// # Panics
     /// When there are adapters, and not one entry for each prompt.
@@ -85,6 +88,7 @@ impl<'a> Session<'a> {
         prompts: Vec<TokenIds>,
         adapters: Vec<Option<&'a Adapter>>,
         reserve: usize,
+        layers: &[usize],
     ) -> Result<Self> {
         assert!(adapters.is_empty() || adapters.len() == prompts.len(), "one entry for each prompt, or none at all");
         let config = model.decoder.config();
@@ -100,6 +104,13 @@ impl<'a> Session<'a> {
             let (needed, limit) = (longest.saturating_add(reserve), config.max_position_embeddings);
             return Err(Error::ContextLength { needed, limit });
         }
+        let last_layer = config.num_hidden_layers;
+        if let Some(layer) = layers.iter().find(|layer| **layer > last_layer) {
+            let expected = "one that the model has";
+            return Err(Error::Setting { setting: "layer", expected, actual: layer.to_string() });
+        }
+        let inner: Vec<usize> = layers.iter().copied().filter(|layer| *layer < last_layer).collect();
+        let mut kept: Vec<Vec<Vec<f32>>> = vec![Vec::new(); prompts.len()];
         let mut cache = model.decoder.cache(prompts.len(), longest + reserve);
         let of = |rows: &Range<usize>| adapters.get(rows.clone()).unwrap_or_default();
         // What an adapter makes of a beginning is its own.
@@ -121,21 +132,41 @@ impl<'a> Session<'a> {
                 TokenIds(prompts[row][shared..].to_vec())
             });
             let batch = TokenBatch::new(&rest.collect::<Vec<_>>());
-            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), of(&rows))?;
+            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), of(&rows), &inner)?;
             let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
             logits.extend(model.logits_at(&states, &last)?);
+            for (at, layer) in layers.iter().enumerate() {
+                let layer = if *layer == last_layer { states.last.clone() } else { states.inner[at].clone() };
+                let values = read_back(layer)?;
+                let mut rest = values.as_slice();
+                for ((row, source), length) in rows.clone().zip(run).zip(batch.lengths()) {
+                    let (own, others) = rest.split_at(length * config.hidden_size);
+                    rest = others;
+                    let mut whole = match source {
+                        Some((from, shared)) => kept[*from][at][..shared * config.hidden_size].to_vec(),
+                        None => Vec::new(),
+                    };
+                    whole.extend_from_slice(own);
+                    kept[row].push(whole);
+                }
+            }
             first = rows.end;
         }
-        let row = |(prompt, logits)| {
+        let row = |((prompt, logits), states)| {
             let (written, text) = (TokenIds::default(), String::new());
-            Row { prompt, written, text, handed: 0, reason: None, logits }
+            Row { prompt, written, text, handed: 0, reason: None, logits, states }
         };
-        Ok(Self { model, adapters, cache, rows: prompts.into_iter().zip(logits).map(row).collect() })
+        Ok(Self { model, adapters, cache, rows: prompts.into_iter().zip(logits).zip(kept).map(row).collect() })
     }
 
     /// Logits of the token behind each row.
     pub fn logits(&self) -> impl Iterator<Item = &[f32]> {
         self.rows.iter().map(|row| row.logits.as_slice())
+    }
+
+    /// Hidden states of a row's prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
+    pub fn states(&self, row: usize) -> &[Vec<f32>] {
+        &self.rows[row].states
     }
 
     /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets the new text of each
@@ -199,7 +230,8 @@ impl<'a> Session<'a> {
         let lengths: Vec<usize> = (0..self.rows.len()).map(|row| self.cache.length(row)).collect();
         let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
         let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters)?;
+        let states =
+            self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters, &[])?;
         let logits = self.model.logits_at(&states, &vec![0; self.rows.len()])?;
         for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
             if active[index] {
@@ -227,7 +259,8 @@ impl<'a> Session<'a> {
             forced.push(ids);
         }
         let batch = TokenBatch::new(&forced);
-        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters)?;
+        let states =
+            self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters, &[])?;
         let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
         self.model.logits_at(&states, &positions)
     }

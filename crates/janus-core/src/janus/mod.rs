@@ -1,10 +1,19 @@
 //! The facade: a base model that answers findings.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path, time::Instant};
+mod adapters;
+mod states;
+
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+    path::Path,
+    time::Instant,
+};
 
 use janus_data::{Audit, TokenCounts, Variant, Verdict, VerdictLabel};
 use janus_http::{Claim, HttpPair, VulnCategory};
 
+use self::adapters::Attached;
 use crate::{
     Error, Result,
     answer::{AnswerTokens, END_OF_TURN, VerdictTokens},
@@ -113,14 +122,6 @@ pub struct Janus {
     adapters: BTreeMap<String, Attached>,
 }
 
-/// An adapter in memory.
-#[derive(Debug)]
-struct Attached {
-    adapter: Adapter,
-    /// Of the files that it came from, `sha256:...`.
-    digest: Option<String>,
-}
-
 impl Janus {
     /// Loads a base model from a Hugging Face folder or a GGUF file.
     ///
@@ -181,62 +182,6 @@ impl Janus {
     /// The decoder and its language-model head.
     pub fn model(&self) -> &LanguageModel {
         &self.model
-    }
-
-    /// Reads an adapter in PEFT's format under a name, beside those that are there; one of that name is replaced. The
-    /// base model does not change.
-    ///
-    /// # Errors
-    /// When a file is missing or damaged, or the adapter is of another kind or for another model.
-    pub fn attach(&mut self, name: impl Into<String>, folder: impl AsRef<Path>) -> Result<()> {
-        let folder = folder.as_ref();
-        let adapter = Adapter::load(folder, &self.model)?;
-        let digest = Some(digest::digest_of_adapter(folder)?);
-        self.adapters.insert(name.into(), Attached { adapter, digest });
-        Ok(())
-    }
-
-    /// The same with an adapter in memory, whose values are read and not tracked.
-    pub fn attach_adapter(&mut self, name: impl Into<String>, adapter: &Adapter) {
-        self.adapters.insert(name.into(), Attached { adapter: adapter.frozen(), digest: None });
-    }
-
-    /// Takes an adapter out of memory.
-    pub fn detach(&mut self, name: &str) -> Option<Adapter> {
-        self.adapters.remove(name).map(|attached| attached.adapter)
-    }
-
-    /// An adapter in memory.
-    pub fn adapter(&self, name: &str) -> Option<&Adapter> {
-        self.adapters.get(name).map(|attached| &attached.adapter)
-    }
-
-    /// The digest of the files that an adapter in memory came from, `sha256:...`.
-    pub fn adapter_digest(&self, name: &str) -> Option<&str> {
-        self.adapters.get(name).and_then(|attached| attached.digest.as_deref())
-    }
-
-    /// The names of the adapters in memory.
-    pub fn adapters(&self) -> impl Iterator<Item = &str> {
-        self.adapters.keys().map(String::as_str)
-    }
-
-    /// What reads findings of a category with a configuration; nothing for variants that are not fine-tuned.
-    fn attached(&self, category: VulnCategory, config: &AssessConfig) -> Result<Option<&Attached>> {
-        if !config.variant.is_fine_tuned() {
-            return Ok(None);
-        }
-        let name = config.adapters.get(&category).ok_or_else(|| Error::Setting {
-            setting: "adapters",
-            expected: "an adapter for each category that a fine-tuned variant reads",
-            actual: format!("none for {category}"),
-        })?;
-        let attached = self.adapters.get(name).ok_or_else(|| Error::Setting {
-            setting: "adapters",
-            expected: "names of attached adapters",
-            actual: name.clone(),
-        })?;
-        Ok(Some(attached))
     }
 
     /// What every record that is made with a configuration has in common, as JSON pointers and values.
@@ -330,13 +275,22 @@ impl Janus {
     ) -> Result<Prepared<'f>> {
         let attached = self.attached(claim.category, config)?;
         let prompt = prompt(pair, claim, config.variant, config.analysis);
-        let ids = self.chat.encode(&prompt.messages, &self.tokenizer)?;
+        let (ids, response) = self.chat.encode_located(&prompt.messages, &self.tokenizer, prompt.response)?;
         let (needed, limit) =
             (ids.len().saturating_add(self.reserve(config)), self.model.decoder.config().max_position_embeddings);
         if needed > limit {
             return Err(Error::ContextLength { needed, limit });
         }
-        Ok(Prepared { index, pair, claim, attached, digest: digest::of_ids(&ids), cut_bytes: prompt.cut_bytes, ids })
+        Ok(Prepared {
+            index,
+            pair,
+            claim,
+            attached,
+            digest: digest::of_ids(&ids),
+            cut_bytes: prompt.cut_bytes,
+            response,
+            ids,
+        })
     }
 
     /// How many tokens may follow a prompt.
@@ -363,17 +317,17 @@ impl Janus {
             };
             group.iter().map(prompt).collect()
         };
-        let adapters = group.iter().map(|prepared| prepared.attached.map(|attached| &attached.adapter)).collect();
+        let adapters = group.iter().map(Prepared::adapter).collect();
         let (written, tokens, logits) = match config.analysis {
             Analysis::None => {
                 // One pass: the verdict line stands right behind the prompt.
-                let session = Session::new(&self.model, prompts(&self.answers.alone.lead), adapters, 0)?;
+                let session = Session::new(&self.model, prompts(&self.answers.alone.lead), adapters, 0, &[])?;
                 let logits = session.logits().map(<[f32]>::to_vec).collect();
                 (vec![None; group.len()], &self.answers.alone, logits)
             }
             Analysis::Full => {
                 let prompts = prompts(&TokenIds::default());
-                let mut session = Session::new(&self.model, prompts, adapters, self.reserve(config))?;
+                let mut session = Session::new(&self.model, prompts, adapters, self.reserve(config), &[])?;
                 let settings = GenerateConfig {
                     sampling: config.sampling,
                     max_tokens: config.max_tokens,
@@ -446,4 +400,12 @@ struct Prepared<'f> {
     ids: TokenIds,
     digest: digest::Digest,
     cut_bytes: usize,
+    /// The tokens of the response.
+    response: Range<usize>,
+}
+
+impl<'f> Prepared<'f> {
+    fn adapter(&self) -> Option<&'f Adapter> {
+        self.attached.map(|attached| &attached.adapter)
+    }
 }
