@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
-use janus_core::{Adapter, DeviceChoice, Error, LanguageModel, Precision, TokenIds, TrainingPass, parity};
-use janus_train::{Batch, Example, step};
+use janus_core::{
+    Adapter, ClassificationHead, DeviceChoice, Error, HeadShape, LanguageModel, Precision, TokenIds, TrainingPass,
+    parity,
+};
+use janus_train::{Batch, Example, HeadSet, head_step, step};
 use safetensors::SafeTensors;
 
 /// What a float32 model may differ by.
@@ -109,6 +112,27 @@ fn every_step_agrees_on(choice: DeviceChoice) {
     }
 }
 
+/// One step of a classification head, against the same step on flex.
+fn a_head_step_agrees_on(choice: DeviceChoice) {
+    let run = |choice: DeviceChoice| {
+        let compute = choice.init(Precision::F32).unwrap_or_else(|error| panic!("{error}"));
+        let shape = HeadShape { inputs: 12, hidden: vec![7, 5] };
+        let (means, deviations) = ([0.1; 12], [0.7; 12]);
+        let head = ClassificationHead::new(shape, &means, &deviations, 3, &compute).expect("fits");
+        let inputs: Vec<f32> = (0..9 * 12).map(|at| (at as f32 * 0.37).sin()).collect();
+        let labels: Vec<bool> = (0..9).map(|at| at % 3 == 0).collect();
+        let masks = [7, 5].map(|width| (0..9 * width).map(|at| f32::from(at % 4 != 0) * 1.25).collect()).to_vec();
+        let set = HeadSet { inputs: &inputs, width: 12, labels: &labels };
+        head_step(&head, &set, &masks, &compute).expect("computed")
+    };
+    let ((loss, gradients), (expected, theirs)) = (run(choice), run(DeviceChoice::Flex));
+    assert!((loss - expected).abs() < 1e-4, "{loss} instead of {expected}");
+    assert!(theirs.iter().flatten().any(|gradient| gradient.abs() > 1e-2));
+    for (ours, theirs) in gradients.iter().flatten().zip(theirs.iter().flatten()) {
+        assert!((ours - theirs).abs() < 1e-4, "{ours} instead of {theirs}");
+    }
+}
+
 #[test]
 fn every_layer_agrees_on_flex() {
     every_layer_agrees_on(DeviceChoice::Flex);
@@ -122,6 +146,7 @@ fn every_layer_agrees_on_ndarray() {
     every_layer_agrees_on(DeviceChoice::Ndarray);
     every_adapter_agrees_on(DeviceChoice::Ndarray);
     every_step_agrees_on(DeviceChoice::Ndarray);
+    a_head_step_agrees_on(DeviceChoice::Ndarray);
 }
 
 #[cfg(feature = "wgpu")]
@@ -136,6 +161,7 @@ fn every_layer_agrees_on_wgpu() {
     every_layer_agrees_on(DeviceChoice::Wgpu);
     every_adapter_agrees_on(DeviceChoice::Wgpu);
     every_step_agrees_on(DeviceChoice::Wgpu);
+    a_head_step_agrees_on(DeviceChoice::Wgpu);
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -10,6 +10,9 @@
 //! [`LoraTrainer`] is phase 1: samples, in an [`Order`] that its seed decides, asked through the prompt of use and taught
 //! the tokens that are read in use; validation, the best checkpoint, exact resumption.
 //!
+//! [`train_head`] is phase 3: stored hidden states in, a classification head out, early stopping on validation; then
+//! calibrators and [`thresholds`] from samples that neither adapter nor head has seen.
+//!
 //! What this crate deliberately does not do: read samples from disk, or draw a random number that does not follow from a
 //! seed and a step.
 
@@ -19,6 +22,7 @@ mod card;
 mod checkpoint;
 mod curves;
 mod error;
+mod head_trainer;
 mod log;
 mod lora_trainer;
 mod optim;
@@ -29,6 +33,7 @@ mod step;
 pub use batch::{Batch, Example};
 pub use calibrate::{Risk, Scored, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use error::{Error, Result};
+pub use head_trainer::{HeadSet, HeadTrainerConfig, TrainedHead, head_step, train_head};
 pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};
 pub use lora_trainer::{LoraSummary, LoraTrainer, LoraTrainerConfig, TrainingProgress};
 pub use optim::{AdamW, AdamWConfig, clip_global_norm};

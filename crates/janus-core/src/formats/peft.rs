@@ -149,11 +149,9 @@ pub(crate) fn save(
     let views = bytes.iter().map(|(name, shape, bytes)| {
         (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).expect("as many bytes as the shape has"))
     });
-    let metadata = HashMap::from_iter(
-        [("format", Some("pt")), ("base", base)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))),
-    );
+    // One entry: the library writes several in the order of a hash map, another one in each process.
+    let (name, value) = base.map_or(("format", "pt"), |base| ("base", base));
+    let metadata = HashMap::from([(name.to_owned(), value.to_owned())]);
     let file = ::safetensors::serialize(views, Some(metadata)).expect("names and shapes are ours");
     let path = folder.join(WEIGHTS);
     fs::write(&path, file).map_err(io_error(&path))?;
