@@ -53,7 +53,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let adapters = args.adapter.attach(&mut janus)?;
     let assess = AssessConfig { analysis: args.analysis, adapters, seed: args.common.seed, ..AssessConfig::default() };
     let asked = |variant: &Variant| match args.variants.as_slice() {
-        [] => args.adapter.any() || !variant.is_fine_tuned(),
+        [] => !variant.has_head() && (args.adapter.any() || !variant.is_fine_tuned()),
         some => some.contains(variant),
     };
     let variants = Variant::ALL.into_iter().filter(|variant| !args.controls_only && asked(variant)).collect();

@@ -1,6 +1,6 @@
 //! Flags of how findings are assessed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Janus, Sampling, Variant, VulnCategory};
@@ -8,9 +8,16 @@ use janus_core::{Analysis, AssessConfig, Janus, Sampling, Variant, VulnCategory}
 /// How a finding is answered.
 #[derive(clap::Args, Debug)]
 pub struct AssessArgs {
-    /// How the probability is made: SC, PE-SC, FT-SC or FT-PE-SC [default: FT-PE-SC with an adapter, PE-SC without]
+    /// How the probability is made: SC, PE-SC, FT-SC, FT-PE-SC, FT-CH or FT-PE-CH [default: the bundle's; FT-PE-SC with an
+    /// adapter; else PE-SC]
     #[arg(long)]
     variant: Option<Variant>,
+    /// Folder of a bundle: adapter, classification head, calibration
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
+    /// The share of true findings where this is used, 0 to 1 [default: that of the bundle's calibration]
+    #[arg(long, requires = "bundle")]
+    prior: Option<f64>,
     #[command(flatten)]
     adapter: AdapterArgs,
     /// Whether an analysis is written: none or full
@@ -31,15 +38,19 @@ impl AssessArgs {
     /// When an adapter cannot be loaded, or the variant reads none.
     pub fn config(&self, janus: &mut Janus, seed: u64) -> anyhow::Result<AssessConfig> {
         let adapters = self.adapter.attach(janus)?;
-        let variant = self.variant.unwrap_or(if adapters.is_empty() { Variant::PeSc } else { Variant::FtPeSc });
-        anyhow::ensure!(adapters.is_empty() || variant.is_fine_tuned(), "--variant {variant} reads no --adapter");
-        anyhow::ensure!(!adapters.is_empty() || !variant.is_fine_tuned(), "--variant {variant} needs --adapter DIR");
+        let default = if adapters.is_empty() { janus.default_config().variant } else { Variant::FtPeSc };
+        let variant = self.variant.unwrap_or(default);
+        let reads = variant.is_fine_tuned() && !variant.has_head();
+        anyhow::ensure!(adapters.is_empty() || reads, "--variant {variant} reads no --adapter");
+        anyhow::ensure!(!adapters.is_empty() || !reads, "--variant {variant} needs --adapter DIR");
+        anyhow::ensure!(self.bundle.is_some() || !variant.has_head(), "--variant {variant} needs --bundle DIR");
         Ok(AssessConfig {
             variant,
             adapters,
             analysis: self.analysis,
             max_tokens: self.max_tokens,
             sampling: Sampling { temperature: self.temperature, ..Sampling::default() },
+            prior: self.prior,
             seed,
             ..AssessConfig::default()
         })

@@ -106,12 +106,23 @@ impl ModelArgs {
     /// # Errors
     /// When it cannot be found, fetched or loaded.
     pub fn load(&self, common: &CommonArgs) -> anyhow::Result<Janus> {
+        self.load_with(None, common)
+    }
+
+    /// The same with the bundle in a folder.
+    ///
+    /// # Errors
+    /// When either cannot be found, fetched or loaded.
+    pub fn load_with(&self, bundle: Option<&Path>, common: &CommonArgs) -> anyhow::Result<Janus> {
         let device = self.device.choice()?;
         let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
         let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
         let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
         tracing::info!(path = %path.display(), %device, "loading the base model");
-        Ok(Janus::load(path, &JanusConfig { device, precision: self.device.precision })?)
+        Ok(Janus::load(
+            path,
+            &JanusConfig { device, precision: self.device.precision, bundle: bundle.map(Path::to_owned) },
+        )?)
     }
 }
 

@@ -36,6 +36,16 @@ pub(crate) fn of_ids(ids: &[u32]) -> Digest {
     Digest(hasher.finalize().into())
 }
 
+/// The digest of texts, each with its length in front.
+pub(crate) fn of_texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Digest {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    Digest(hasher.finalize().into())
+}
+
 /// The digest of a model, `sha256:...`: of the file, or of the names and digests of the folder's files that make the
 /// model.
 ///
@@ -84,7 +94,11 @@ fn of_files(mut files: Vec<PathBuf>) -> Result<String> {
     Ok(Digest(hasher.finalize().into()).to_string())
 }
 
-fn of_file(path: &Path) -> Result<Digest> {
+/// The digest of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn of_file(path: &Path) -> Result<Digest> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let mut hasher = Sha256::new();

@@ -58,7 +58,10 @@ pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch, TrainingPass};
 pub use device::{Compute, DeviceChoice, Precision};
 pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
-pub use formats::{merge, write_tiny_model};
+pub use formats::{
+    bundle::{Bundle, BundleManifest, CategoryCalibration, HeadFacts},
+    merge, write_tiny_model,
+};
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
 pub use head::{Calibrator, ClassificationHead, HeadInput, HeadShape, LmHead, Pooling, Thresholds, with_prior};
 pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};

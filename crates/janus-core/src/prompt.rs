@@ -6,7 +6,10 @@ use std::ops::Range;
 use janus_data::{UnknownName, Variant, by_name};
 use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 
-use crate::chat::{Message, Role};
+use crate::{
+    chat::{Message, Role},
+    digest,
+};
 
 /// What the verdict line begins with. `1` or `0` follows.
 pub(crate) const VERDICT: &str = "Verdict:";
@@ -94,6 +97,22 @@ pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analys
     let user = format!("{before}{}\n\nClaim: {}{facts}", shown.response.trim(), claim_text(claim));
     let messages = vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)];
     Prompt { messages, cut_bytes: shown.cut_bytes, response }
+}
+
+/// The digest of a variant's wording, `sha256:...`: of its prompts for one finding of each category. It changes with every
+/// word that is ours.
+pub(crate) fn wording(variant: Variant) -> String {
+    let pair = HttpPair::parse(
+        "GET /?q=%3Cb%3E HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p><b></p>",
+    );
+    let Ok(pair) = pair else { unreachable!("a valid pair") };
+    let prompts = VulnCategory::ALL.map(|category| {
+        let claim = Claim::new(category).with_parameter("q").with_text("words");
+        prompt(&pair, &claim, variant, Analysis::Full)
+    });
+    digest::of_texts(prompts.iter().flat_map(|prompt| &prompt.messages).map(|message| message.content.as_str()))
+        .to_string()
 }
 
 /// The verdict that a text ends with: the last `Verdict: 1` or `Verdict: 0` in it.

@@ -70,20 +70,31 @@ pub enum Variant {
     /// As PE-SC, with an adapter.
     #[serde(rename = "FT-PE-SC")]
     FtPeSc,
+    /// A classification head reads the states of FT-SC's prompt.
+    #[serde(rename = "FT-CH")]
+    FtCh,
+    /// A classification head reads the states of FT-PE-SC's prompt.
+    #[serde(rename = "FT-PE-CH")]
+    FtPeCh,
 }
 
 impl Variant {
     /// Every variant that runs today.
-    pub const ALL: [Self; 4] = [Self::Sc, Self::PeSc, Self::FtSc, Self::FtPeSc];
+    pub const ALL: [Self; 6] = [Self::Sc, Self::PeSc, Self::FtSc, Self::FtPeSc, Self::FtCh, Self::FtPeCh];
 
     /// Whether the prompt is engineered: it holds instructions and the facts as text.
     pub fn is_engineered(self) -> bool {
-        matches!(self, Self::PeSc | Self::FtPeSc)
+        matches!(self, Self::PeSc | Self::FtPeSc | Self::FtPeCh)
     }
 
     /// Whether an adapter reads the prompt.
     pub fn is_fine_tuned(self) -> bool {
-        matches!(self, Self::FtSc | Self::FtPeSc)
+        !matches!(self, Self::Sc | Self::PeSc)
+    }
+
+    /// Whether the probability is that of a classification head.
+    pub fn has_head(self) -> bool {
+        matches!(self, Self::FtCh | Self::FtPeCh)
     }
 
     /// The name in reports and on command lines.
@@ -93,6 +104,8 @@ impl Variant {
             Self::PeSc => "PE-SC",
             Self::FtSc => "FT-SC",
             Self::FtPeSc => "FT-PE-SC",
+            Self::FtCh => "FT-CH",
+            Self::FtPeCh => "FT-PE-CH",
         }
     }
 }

@@ -149,7 +149,7 @@ pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thr
         best
     };
     let (low, high) = (side(true), side(false));
-    Thresholds { suppress_below: low, confirm_from: high.map(|high| 1.0 - high) }
+    Thresholds { suppress_below: low, confirm_above: high.map(|high| 1.0 - high) }
 }
 
 /// The bound of the share below a candidate by drawing whole groups.
@@ -165,6 +165,11 @@ fn by_groups(own: &[(f64, usize)], candidate: f64, risk: &Risk) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use janus_data::{
+        Probability,
+        VerdictLabel::{FalsePositive, NeedsReview, TruePositive},
+    };
+
     use super::*;
 
     /// Logits around a true probability's: `n` samples whose label holds with the logistic function of `scale * logit`.
@@ -233,8 +238,8 @@ mod tests {
         };
         let (p, all): (Vec<f64>, Vec<Scored>) = (0..2000).map(sample).unzip();
         let found = thresholds(&p, &all, &Risk::default());
-        let (low, high) = (found.suppress_below.expect("enough"), found.confirm_from.expect("enough"));
-        assert!(low > 0.02 && low <= 0.5 && high > 0.5 && high <= 0.99, "{found:?}");
+        let label = |p: f64| found.label(Probability::new(p).expect("a probability"));
+        assert_eq!([0.02, 0.5, 0.99].map(label), [FalsePositive, NeedsReview, TruePositive], "{found:?}");
         let few = thresholds(&p[..60], &all[..60], &Risk::default());
         assert_eq!(few, Thresholds::default(), "0 of 30 may still be one in ten");
     }

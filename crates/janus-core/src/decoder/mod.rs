@@ -318,6 +318,8 @@ impl Decoder {
         slot: Option<CacheSlot<'_>>,
         with: With<'_>,
     ) -> Result<HiddenStates> {
+        #[cfg(test)]
+        PASSES.with(|passes| passes.set(passes.get() + 1));
         let With { adapter, training, .. } = with;
         let rows = starts.iter().zip(&batch.lengths);
         let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
@@ -353,6 +355,12 @@ impl Decoder {
         }
         Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone() })
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Passes over the blocks that this thread has asked for.
+    pub(crate) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// What a pass runs with besides the model.

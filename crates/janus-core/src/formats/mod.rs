@@ -4,6 +4,7 @@
 //! tokenizer's description, the chat template, and a [`WeightSource`] that reads one tensor at a time under its
 //! Hugging Face name.
 
+pub(crate) mod bundle;
 mod family;
 mod fields;
 mod gguf;

@@ -86,14 +86,14 @@ fn logistic(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// From which probabilities on a verdict is given; between them a person must look. A side without a threshold gives no
+/// Beyond which probabilities a verdict is given; between them a person must look. A side without a threshold gives no
 /// verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Findings below are false positives.
     pub suppress_below: Option<f64>,
-    /// Findings from here on are true positives.
-    pub confirm_from: Option<f64>,
+    /// Findings above are true positives.
+    pub confirm_above: Option<f64>,
 }
 
 impl Thresholds {
@@ -101,7 +101,7 @@ impl Thresholds {
     pub fn label(&self, p: Probability) -> VerdictLabel {
         if self.suppress_below.is_some_and(|threshold| p.get() < threshold) {
             VerdictLabel::FalsePositive
-        } else if self.confirm_from.is_some_and(|threshold| p.get() >= threshold) {
+        } else if self.confirm_above.is_some_and(|threshold| p.get() > threshold) {
             VerdictLabel::TruePositive
         } else {
             VerdictLabel::NeedsReview
@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn between_the_thresholds_and_without_them_a_person_looks() {
-        let both = Thresholds { suppress_below: Some(0.1), confirm_from: Some(0.9) };
-        let labels = [0.05, 0.1, 0.5, 0.9].map(|value| both.label(p(value)));
+        let both = Thresholds { suppress_below: Some(0.1), confirm_above: Some(0.9) };
+        let labels = [0.05, 0.1, 0.9, 0.95].map(|value| both.label(p(value)));
         assert_eq!(
             labels,
             [

@@ -59,6 +59,20 @@ impl Janus {
         if !config.variant.is_fine_tuned() {
             return Ok(None);
         }
+        if config.variant.has_head() {
+            let in_use = self.bundle.as_ref().ok_or_else(|| Error::Setting {
+                setting: "variant",
+                expected: "one without a classification head, for there is no bundle",
+                actual: config.variant.to_string(),
+            })?;
+            let own = in_use.bundle.manifest.facts.variant();
+            if config.variant != own {
+                let expected = "the variant of the bundle";
+                return Err(Error::Setting { setting: "variant", expected, actual: config.variant.to_string() });
+            }
+            in_use.bundle.calibration(category)?;
+            return Ok(Some(&in_use.attached));
+        }
         let name = config.adapters.get(&category).ok_or_else(|| Error::Setting {
             setting: "adapters",
             expected: "an adapter for each category that a fine-tuned variant reads",

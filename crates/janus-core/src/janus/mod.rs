@@ -1,26 +1,31 @@
 //! The facade: a base model that answers findings.
 
 mod adapters;
+mod bundled;
 mod states;
 
 use std::{
     collections::BTreeMap,
     ops::{ControlFlow, Range},
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
-use janus_data::{Audit, TokenCounts, Variant, Verdict, VerdictLabel};
+use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
 use janus_http::{Claim, HttpPair, VulnCategory};
 
-use self::adapters::Attached;
+use self::{
+    adapters::Attached,
+    bundled::{InUse, Judged},
+};
 use crate::{
     Error, Result,
-    answer::{AnswerTokens, END_OF_TURN, VerdictTokens},
+    answer::{AnswerTokens, END_OF_TURN},
     chat::ChatTemplate,
     device::{Compute, DeviceChoice, Precision},
     digest::{self, digest_of_model},
-    evidence, formats,
+    evidence,
+    formats::{self, bundle::Bundle},
     generate::{FinishReason, GenerateConfig, Generated, Sampling, Session},
     lora::Adapter,
     model::LanguageModel,
@@ -28,13 +33,33 @@ use crate::{
     tokenizer::{TokenIds, Tokenizer},
 };
 
-/// How a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How a model is loaded. A folder alone stands for the bundle in it and the defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JanusConfig {
     /// Where it computes.
     pub device: DeviceChoice,
-    /// How exactly.
+    /// How exactly; `auto` is the bundle's, where there is one.
     pub precision: Precision,
+    /// The folder of a bundle.
+    pub bundle: Option<PathBuf>,
+}
+
+impl From<&JanusConfig> for JanusConfig {
+    fn from(config: &JanusConfig) -> Self {
+        config.clone()
+    }
+}
+
+impl From<&Path> for JanusConfig {
+    fn from(bundle: &Path) -> Self {
+        Self { bundle: Some(bundle.to_owned()), ..Self::default() }
+    }
+}
+
+impl From<&PathBuf> for JanusConfig {
+    fn from(bundle: &PathBuf) -> Self {
+        Self::from(bundle.as_path())
+    }
 }
 
 /// How findings are assessed.
@@ -50,6 +75,9 @@ pub struct AssessConfig {
     pub max_tokens: usize,
     /// How the analysis is sampled.
     pub sampling: Sampling,
+    /// The share of findings whose claim holds where the model is used, 0 to 1, exclusive; nothing takes that of the
+    /// calibration. Only variants with a classification head read it.
+    pub prior: Option<f64>,
     /// The seed of everything sampled. A finding's answer depends on it and on the finding, not on its neighbours.
     pub seed: u64,
     /// How many findings are worked on together.
@@ -64,6 +92,7 @@ impl Default for AssessConfig {
             analysis: Analysis::Full,
             max_tokens: 128,
             sampling: Sampling::default(),
+            prior: None,
             seed: 0,
             batch_size: 8,
         }
@@ -120,18 +149,29 @@ pub struct Janus {
     answers: AnswerTokens,
     digest: String,
     adapters: BTreeMap<String, Attached>,
+    bundle: Option<InUse>,
 }
 
 impl Janus {
-    /// Loads a base model from a Hugging Face folder or a GGUF file.
+    /// Loads a base model from a Hugging Face folder or a GGUF file, and a bundle where one is given.
     ///
     /// # Errors
-    /// When a file is missing or damaged, the architecture or the device is not supported, or the model has no
-    /// tokenizer.
-    pub fn load(base: impl AsRef<Path>, config: &JanusConfig) -> Result<Self> {
-        let base = base.as_ref();
-        let compute = config.device.init(config.precision)?;
-        Self::load_on(base, &compute).map_err(|error| error.in_file(base))
+    /// When a file is missing or damaged, the architecture or the device is not supported, the model has no tokenizer, or
+    /// the bundle is for another base, precision, prompt or version of the facts.
+    pub fn load(base: impl AsRef<Path>, config: impl Into<JanusConfig>) -> Result<Self> {
+        let (base, config) = (base.as_ref(), config.into());
+        let precision = config.precision.or_of_bundle(config.bundle.as_ref())?;
+        let compute = config.device.init(precision)?;
+        let mut janus = Self::load_on(base, &compute).map_err(|error| error.in_file(base))?;
+        if let Some(folder) = &config.bundle {
+            janus.bundle = Some(InUse::new(Bundle::load(folder, &janus.model)?));
+        }
+        Ok(janus)
+    }
+
+    /// The bundle in use.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.bundle.as_ref().map(|in_use| &in_use.bundle)
     }
 
     fn load_on(base: &Path, compute: &Compute) -> Result<Self> {
@@ -156,6 +196,7 @@ impl Janus {
             chat,
             stop_ids,
             adapters: BTreeMap::new(),
+            bundle: None,
         })
     }
 
@@ -197,7 +238,9 @@ impl Janus {
             ("/audit/precision", self.precision().name().into()),
             ("/audit/seed", config.seed.into()),
         ];
-        always.into_iter().chain(adapter).collect()
+        let bundle = self.bundle().filter(|_| config.variant.has_head());
+        let bundle = bundle.map(|bundle| ("/audit/bundle", bundle.digest.clone().into()));
+        always.into_iter().chain(adapter).chain(bundle).collect()
     }
 
     /// The ids of the prompt that asks for a verdict on a finding.
@@ -222,13 +265,20 @@ impl Janus {
         self.answers.alone.lead.len()
     }
 
-    /// Assesses one finding with the default settings.
+    /// Assesses one finding with the default settings: with the bundle's head, where there is a bundle, else with the
+    /// base model.
     ///
     /// # Errors
     /// When the finding does not fit the model's context, or the device fails.
     pub fn assess(&self, pair: &HttpPair, claim: &Claim) -> Result<Verdict> {
-        let mut answers = self.assess_batch(&[(pair, claim)], &AssessConfig::default(), &mut ())?;
+        let mut answers = self.assess_batch(&[(pair, claim)], &self.default_config(), &mut ())?;
         answers.remove(0).map(|assessment| assessment.verdict)
+    }
+
+    /// The default settings: those of the bundle, where there is one.
+    pub fn default_config(&self) -> AssessConfig {
+        let variant = self.bundle().map_or(Variant::PeSc, |bundle| bundle.manifest.facts.variant());
+        AssessConfig { variant, ..AssessConfig::default() }
     }
 
     /// Assesses findings together, in groups of [`AssessConfig::batch_size`]. The outer error is one that concerns
@@ -243,6 +293,10 @@ impl Janus {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Result<Assessment>>> {
         config.sampling.validate()?;
+        if let Some(prior) = config.prior.filter(|prior| !(*prior > 0.0 && *prior < 1.0)) {
+            let expected = "a share between 0 and 1";
+            return Err(Error::Setting { setting: "prior", expected, actual: prior.to_string() });
+        }
         let mut answers = Vec::with_capacity(findings.len());
         let mut ready = Vec::new();
         for (index, (pair, claim)) in findings.iter().enumerate() {
@@ -274,7 +328,9 @@ impl Janus {
         config: &AssessConfig,
     ) -> Result<Prepared<'f>> {
         let attached = self.attached(claim.category, config)?;
-        let prompt = prompt(pair, claim, config.variant, config.analysis);
+        // A head reads the same states whether an analysis follows or not.
+        let form = if config.variant.has_head() { Analysis::Full } else { config.analysis };
+        let prompt = prompt(pair, claim, config.variant, form);
         let (ids, response) = self.chat.encode_located(&prompt.messages, &self.tokenizer, prompt.response)?;
         let (needed, limit) =
             (ids.len().saturating_add(self.reserve(config)), self.model.decoder.config().max_position_embeddings);
@@ -318,16 +374,27 @@ impl Janus {
             group.iter().map(prompt).collect()
         };
         let adapters = group.iter().map(Prepared::adapter).collect();
-        let (written, tokens, logits) = match config.analysis {
+        let bundle = self.bundle.as_ref().filter(|_| config.variant.has_head());
+        // One pass over the prompts serves both heads.
+        let layers: Vec<usize> = bundle.map(|in_use| in_use.bundle.manifest.input.layer).into_iter().collect();
+        let lead = if config.analysis == Analysis::None && bundle.is_none() {
+            self.answers.alone.lead.clone()
+        } else {
+            TokenIds::default()
+        };
+        let reserve = if config.analysis == Analysis::Full { self.reserve(config) } else { 0 };
+        let mut session = Session::new(&self.model, prompts(&lead), adapters, reserve, &layers)?;
+        let judged: Vec<Option<Judged>> = group
+            .iter()
+            .enumerate()
+            .map(|(row, prepared)| bundle.map(|in_use| in_use.judge(prepared, session.states(row), config)).transpose())
+            .collect::<Result<_>>()?;
+        let (written, tokens, logits): (Vec<Option<Generated>>, _, Vec<Vec<f32>>) = match config.analysis {
+            // The verdict line stands right behind the prompt.
             Analysis::None => {
-                // One pass: the verdict line stands right behind the prompt.
-                let session = Session::new(&self.model, prompts(&self.answers.alone.lead), adapters, 0, &[])?;
-                let logits = session.logits().map(<[f32]>::to_vec).collect();
-                (vec![None; group.len()], &self.answers.alone, logits)
+                (vec![None; group.len()], &self.answers.alone, session.logits().map(<[f32]>::to_vec).collect())
             }
             Analysis::Full => {
-                let prompts = prompts(&TokenIds::default());
-                let mut session = Session::new(&self.model, prompts, adapters, self.reserve(config), &[])?;
                 let settings = GenerateConfig {
                     sampling: config.sampling,
                     max_tokens: config.max_tokens,
@@ -340,45 +407,62 @@ impl Janus {
                     if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
                 let written = session.generate(&self.tokenizer, &settings, &seeds, &mut on_text)?;
-                let logits: Vec<Vec<f32>> = session.logits_behind(&self.answers.behind_analysis.lead)?;
+                let logits = session.logits_behind(&self.answers.behind_analysis.lead)?;
                 (written.into_iter().map(Some).collect(), &self.answers.behind_analysis, logits)
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        let answers = group.iter().zip(written).zip(logits);
+        let answers = group.iter().zip(judged).zip(written.into_iter().zip(logits));
         answers
-            .map(|((prepared, written), row)| self.assessment(prepared, written, tokens, &row, seconds, config))
+            .map(|((prepared, judged), (written, row))| {
+                // What is written under a head is a second opinion; alone it is the verdict.
+                let p_written = match (judged, config.analysis) {
+                    (Some(_), Analysis::None) => None,
+                    _ => Some(tokens.probability(&row)?),
+                };
+                let answer = Answered { written, lead: tokens.lead.len(), p_written, judged, seconds };
+                self.assessment(prepared, answer, config)
+            })
             .collect()
     }
 
-    fn assessment(
-        &self,
-        prepared: &Prepared<'_>,
-        written: Option<Generated>,
-        tokens: &VerdictTokens,
-        logits: &[f32],
-        seconds: f64,
-        config: &AssessConfig,
-    ) -> Result<Assessment> {
-        let p_vulnerable = tokens.probability(logits)?;
-        let generated = written.as_ref().map_or(0, |written| written.n_tokens) + tokens.lead.len() + 1;
+    fn assessment(&self, prepared: &Prepared<'_>, answer: Answered, config: &AssessConfig) -> Result<Assessment> {
+        let Answered { written, lead, p_written, judged, seconds } = answer;
+        let generated = written.as_ref().map_or(0, |written| written.n_tokens) + p_written.map_or(0, |_| lead + 1);
         let finish = written.as_ref().map(|written| written.reason);
         let analysis = written.map(|written| written.text.trim().to_owned());
-        let label = if p_vulnerable.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive };
+        let called = |p: Probability| {
+            if p.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive }
+        };
+        let (label, p_vulnerable, agreement) = match (judged, p_written) {
+            (Some(judged), written) => {
+                // Against the side that the head leans to, where it leaves the verdict open.
+                let leans = match judged.label {
+                    VerdictLabel::NeedsReview => called(judged.p_vulnerable),
+                    label => label,
+                };
+                let agreement = written.map(|written| called(written) == leans);
+                let label = if agreement == Some(false) { VerdictLabel::NeedsReview } else { judged.label };
+                (label, judged.p_vulnerable, agreement)
+            }
+            (None, Some(p)) => (called(p), p, None),
+            (None, None) => unreachable!("without a head the verdict is read"),
+        };
         let verdict = Verdict {
             label,
             p_vulnerable,
-            agreement: None,
+            agreement,
             evidence: evidence::find(prepared.pair, prepared.claim, analysis.as_deref()),
             analysis,
             variant: config.variant,
             tokens: TokenCounts { prompt: prepared.ids.len(), generated, cut_bytes: prepared.cut_bytes },
             seconds,
         };
+        let bundle = self.bundle().filter(|_| config.variant.has_head());
         let audit = Audit {
             base: self.digest.clone(),
             adapter: prepared.attached.and_then(|attached| attached.digest.clone()),
-            bundle: None,
+            bundle: bundle.map(|bundle| bundle.digest.clone()),
             prompt: prepared.digest.to_string(),
             precision: self.precision().name().to_owned(),
             seed: config.seed,
@@ -389,6 +473,16 @@ impl Janus {
         };
         Ok(Assessment { verdict, audit, finish, quotes })
     }
+}
+
+/// What both heads said of a finding.
+struct Answered {
+    written: Option<Generated>,
+    /// Tokens of the verdict's line in front of the verdict.
+    lead: usize,
+    p_written: Option<Probability>,
+    judged: Option<Judged>,
+    seconds: f64,
 }
 
 /// A finding as the model will read it.
