@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn thresholds_leave_the_unsure_open_and_give_none_where_samples_are_few() {
         let sample = |at: usize| {
-            let holds = at % 2 == 0;
+            let holds = at.is_multiple_of(2);
             // Of the claims that hold two in a thousand look as if they did not; a quarter of all is unsure.
             let p = match (at % 8, holds) {
                 (0 | 1, _) => 0.5,

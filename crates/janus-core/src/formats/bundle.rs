@@ -240,7 +240,8 @@ impl Bundle {
         }
         for (category, calibration) in &manifest.categories {
             let share = calibration.share_holding;
-            if !calibration.calibrator.is_valid() || !(share > 0.0 && share < 1.0) {
+            let is_sound = calibration.calibrator.is_valid() && share > 0.0 && share < 1.0;
+            if !is_sound {
                 return Err(refuse(format!("the calibration of {category} holds numbers that none has")));
             }
         }
