@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use janus_examples::{Bar, CommonArgs, LoraArgs, ModelArgs, run};
-use janus_train::LoraTrainer;
+use janus_train::{Error, LoraTrainer};
 
 /// Trains a LoRA adapter on the parts train and validation, and writes it in PEFT's format.
 #[derive(Parser, Debug)]
@@ -39,8 +39,9 @@ fn lora_trainer(args: Args) -> anyhow::Result<ExitCode> {
     let janus = args.model.load(&args.common)?;
     let trainer = LoraTrainer::new(&janus, &train, &validation, args.lora.config(args.common.seed))?;
     let result = trainer.train(&args.output, args.resume, &mut Bar::steps());
-    // What was done before an end is drawn too.
-    if args.charts {
+    // What was done before Ctrl-C is drawn too.
+    let is_drawn = matches!(result, Ok(_) | Err(Error::Model(janus_core::Error::Interrupted)));
+    if args.charts && is_drawn {
         LoraTrainer::charts(&args.output)?;
     }
     println!("{}", result?);

@@ -101,7 +101,7 @@ pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analys
 
 /// The digest of a variant's wording, `sha256:...`: of its prompts for one finding of each category. It changes with every
 /// word that is ours.
-pub(crate) fn wording(variant: Variant) -> String {
+pub fn prompt_wording(variant: Variant) -> String {
     let pair = HttpPair::parse(
         "GET /?q=%3Cb%3E HTTP/1.1\r\nHost: a.example\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p><b></p>",

@@ -143,6 +143,15 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// Stored hidden states are damaged.
+    #[cfg(feature = "sqlite")]
+    #[error("{}: {bytes} bytes of hidden states are no whole number of float32", path.display())]
+    States {
+        /// The database.
+        path: std::path::PathBuf,
+        /// How many bytes there are.
+        bytes: usize,
+    },
     /// A stored row cannot be read.
     #[error("row {id}")]
     StoredRow {

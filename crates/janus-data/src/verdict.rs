@@ -183,7 +183,7 @@ pub struct Verdict {
 }
 
 /// What an answer was made with, so that it can be made again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// The base model's digest, `sha256:...`.
     pub base: String,
@@ -197,6 +197,10 @@ pub struct Audit {
     pub precision: String,
     /// The seed of everything sampled.
     pub seed: u64,
+    /// Whether an analysis was asked for: `none` or `full`.
+    pub analysis: String,
+    /// The share of true findings that the probability was corrected for; `None` where it was not.
+    pub prior: Option<f64>,
 }
 
 /// One answer as a line of a file: a verdict, or the reason why there is none.

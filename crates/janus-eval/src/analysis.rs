@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use janus_core::{Assessment, FinishReason, VerdictLabel};
+use janus_core::{Assessment, FinishReason};
 use janus_data::Sample;
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct WrittenAnalysis {
     pub ended: bool,
     /// How many of its quotes occur in the pair, and how many there are.
     pub quotes: [usize; 2],
-    /// What the verdict behind it says.
+    /// What the verdict written behind it says.
     pub called: Option<bool>,
     /// What a reader that sees nothing but the text takes its verdict to be, as a probability; nothing where there was no
     /// text to train the reader on.
@@ -38,11 +38,7 @@ impl WrittenAnalysis {
     /// Of an answer that has one.
     pub fn of(system: &str, part: &str, sample: &Sample, answer: &Assessment, reader: Option<&Reader>) -> Option<Self> {
         let text = answer.verdict.analysis.clone()?;
-        let called = match answer.verdict.label {
-            VerdictLabel::TruePositive => Some(true),
-            VerdictLabel::FalsePositive => Some(false),
-            VerdictLabel::NeedsReview => None,
-        };
+        let called = answer.p_written.map(|p| p.get() >= 0.5);
         Some(Self {
             system: system.to_owned(),
             part: part.to_owned(),

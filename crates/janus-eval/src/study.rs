@@ -1,6 +1,7 @@
 //! A whole evaluation in one folder: predictions, costs, tables. It can be killed and goes on where it was.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -91,10 +92,24 @@ impl Study {
                 }
             }
         }
-        let predictions = Log::open(&folder.join("predictions.jsonl"))?;
+        let predictions: (Log, Vec<Prediction>) = Log::open(&folder.join("predictions.jsonl"))?;
         let costs = Log::open(&folder.join("costs.jsonl"))?;
         let writes = assess.analysis == Analysis::Full;
-        let analyses = writes.then(|| Log::open(&folder.join("analyses.jsonl"))).transpose()?;
+        let mut analyses: Option<(Log, Vec<WrittenAnalysis>)> =
+            writes.then(|| Log::open(&folder.join("analyses.jsonl"))).transpose()?;
+        if let Some((_, kept)) = &mut analyses {
+            // An analysis is written before its prediction: after a kill in between it is asked for again.
+            let predicted: HashSet<[&str; 3]> = predictions.1.iter().map(key).collect();
+            let mut last: HashMap<[String; 3], WrittenAnalysis> = HashMap::new();
+            let mut order = Vec::new();
+            for one in kept.drain(..) {
+                let own = [one.system.clone(), one.part.clone(), one.id.clone()];
+                if predicted.contains(&own.each_ref().map(String::as_str)) && last.insert(own.clone(), one).is_none() {
+                    order.push(own);
+                }
+            }
+            kept.extend(order.iter().filter_map(|own| last.remove(own)));
+        }
         Ok(Self { folder: folder.to_owned(), predictions, costs, analyses, seed: assess.seed })
     }
 
@@ -172,4 +187,9 @@ impl Study {
         }
         Ok(tables)
     }
+}
+
+/// What tells one answer from another.
+fn key(prediction: &Prediction) -> [&str; 3] {
+    [&prediction.system, &prediction.part, &prediction.id]
 }

@@ -1,5 +1,7 @@
 //! Calibrators and thresholds, fitted on samples that neither adapter nor head has seen.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use janus_core::{Calibrator, Thresholds};
 use janus_eval::{
     Rate,
@@ -17,11 +19,32 @@ pub struct Scored {
     pub group: usize,
 }
 
-/// The temperature with the smallest log-loss (arXiv 1706.04599), between 0.01 and 100.
+/// Labels as Platt smooths them, what holds and what does not: they keep a fit finite where logits part the labels.
+fn targets(samples: &[Scored]) -> [f64; 2] {
+    let positive = samples.iter().filter(|sample| sample.holds).count() as f64;
+    let negative = samples.len() as f64 - positive;
+    [1.0 / (negative + 2.0), (positive + 1.0) / (positive + 2.0)]
+}
+
+/// The log-loss of a line over the logits against smoothed labels.
+fn loss_of_line(samples: &[Scored], targets: [f64; 2], slope: f64, intercept: f64) -> f64 {
+    let one = |sample: &Scored| {
+        let (x, target) = (slope * sample.logit + intercept, targets[usize::from(sample.holds)]);
+        // -(t ln p + (1 - t) ln (1 - p)), without overflow.
+        x.max(0.0) - target * x + (-x.abs()).exp().ln_1p()
+    };
+    samples.iter().map(one).sum()
+}
+
+/// The temperature with the smallest log-loss (arXiv 1706.04599) against Platt's smoothed labels, between 0.01 and 100;
+/// [`Calibrator::None`] without samples.
 pub fn fit_temperature(samples: &[Scored]) -> Calibrator {
-    // The log-loss is convex in the inverse temperature.
-    let loss =
-        |inverse: f64| -> f64 { samples.iter().map(|sample| log_loss(inverse * sample.logit, sample.holds)).sum() };
+    if samples.is_empty() {
+        return Calibrator::None;
+    }
+    let targets = targets(samples);
+    // The loss is convex in the inverse temperature.
+    let loss = |inverse: f64| loss_of_line(samples, targets, inverse, 0.0);
     let golden = (5f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (0.01f64, 100.0f64);
     for _ in 0..200 {
@@ -31,16 +54,17 @@ pub fn fit_temperature(samples: &[Scored]) -> Calibrator {
     Calibrator::Temperature { temperature: 2.0 / (low + high) }
 }
 
-/// Platt's line (1999) by Newton's method, with his targets that keep it finite where the logits part the labels.
-/// [`Calibrator::None`] where no rising line fits better than a falling one.
+/// Platt's line (1999) by Newton's method with steps that are halved until the loss falls (Lin, Lin and Weng 2007).
+/// [`Calibrator::None`] where the best line does not rise, or the search does not end.
 pub fn fit_platt(samples: &[Scored]) -> Calibrator {
+    let targets = targets(samples);
     let positive = samples.iter().filter(|sample| sample.holds).count() as f64;
     let negative = samples.len() as f64 - positive;
-    let targets = [1.0 / (negative + 2.0), (positive + 1.0) / (positive + 2.0)];
-    let (mut slope, mut intercept) = (1.0, 0.0);
-    for _ in 0..100 {
+    let (mut slope, mut intercept) = (0.0, ((positive + 1.0) / (negative + 1.0)).ln());
+    let mut loss = loss_of_line(samples, targets, slope, intercept);
+    for _ in 0..200 {
         let mut gradient = [0.0; 2];
-        let mut hessian = [[1e-9, 0.0], [0.0, 1e-9]];
+        let mut hessian = [[1e-12, 0.0], [0.0, 1e-12]];
         for sample in samples {
             let p = 1.0 / (1.0 + (-(slope * sample.logit + intercept)).exp());
             let (error, curve) = (p - targets[usize::from(sample.holds)], p * (1.0 - p));
@@ -51,22 +75,32 @@ pub fn fit_platt(samples: &[Scored]) -> Calibrator {
                 }
             }
         }
+        if gradient.iter().all(|gradient| gradient.abs() < 1e-7) {
+            let fitted = Calibrator::Platt { slope, intercept };
+            return if fitted.is_valid() { fitted } else { Calibrator::None };
+        }
         let determinant = hessian[0][0] * hessian[1][1] - hessian[0][1] * hessian[1][0];
         let steps = [
             (hessian[1][1] * gradient[0] - hessian[0][1] * gradient[1]) / determinant,
             (hessian[0][0] * gradient[1] - hessian[1][0] * gradient[0]) / determinant,
         ];
-        if !steps.iter().all(|step| step.is_finite()) {
-            break;
-        }
-        slope -= steps[0];
-        intercept -= steps[1];
-        if steps.iter().all(|step| step.abs() < 1e-12) {
-            break;
+        let mut share = 1.0;
+        loop {
+            let (new_slope, new_intercept) = (slope - share * steps[0], intercept - share * steps[1]);
+            let new_loss = loss_of_line(samples, targets, new_slope, new_intercept);
+            if new_loss < loss {
+                (slope, intercept, loss) = (new_slope, new_intercept, new_loss);
+                break;
+            }
+            share /= 2.0;
+            if share < 1e-10 {
+                // No step helps: this is the minimum, as exactly as the numbers can say.
+                let fitted = Calibrator::Platt { slope, intercept };
+                return if fitted.is_valid() { fitted } else { Calibrator::None };
+            }
         }
     }
-    let fitted = Calibrator::Platt { slope, intercept };
-    if fitted.is_valid() { fitted } else { Calibrator::None }
+    Calibrator::None
 }
 
 /// Isotonic regression (pool adjacent violators), as a line through the middles of its steps.
@@ -93,34 +127,34 @@ pub fn fit_isotonic(samples: &[Scored]) -> Calibrator {
     if fitted.is_valid() { fitted } else { Calibrator::None }
 }
 
-fn log_loss(logit: f64, holds: bool) -> f64 {
-    let toward = if holds { logit } else { -logit };
-    // ln(1 + exp(-toward)), without overflow.
-    if toward > 0.0 { (-toward).exp().ln_1p() } else { toward.exp().ln_1p() - toward }
-}
-
 /// How sure thresholds are, and of what.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Risk {
     /// The largest share of claims that hold and are called false positives, and of claims that do not hold and are
-    /// called true positives.
+    /// called true positives, with a confidence of 95 % on data like the calibration part.
     pub share: f64,
-    /// With this confidence, on data like the calibration part.
-    pub confidence: f64,
     /// Seed of the bootstrap.
     pub seed: u64,
 }
 
 impl Default for Risk {
     fn default() -> Self {
-        Self { share: 0.01, confidence: 0.95, seed: 0 }
+        Self { share: 0.01, seed: 0 }
     }
 }
+
+/// How sure the bounds of errors are.
+const CONFIDENCE: f64 = 0.95;
+/// Fewer groups with claims of one label say nothing of others: no threshold follows from them.
+const LEAST_GROUPS: usize = 20;
 
 /// Thresholds on probabilities: as many findings as possible get a verdict, while the bound of each error stays within
 /// the risk both by Clopper and Pearson over samples and by a bootstrap over groups. Candidates are tried from the
 /// safe end on and the first that breaks the bound ends the search, so that trying many costs no confidence. A side for
-/// which no candidate holds has no threshold.
+/// which no candidate holds, or whose samples come from fewer than 20 groups, has no threshold.
+///
+/// # Panics
+/// When there is not one probability for each sample.
 pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thresholds {
     assert_eq!(probabilities.len(), samples.len(), "one probability for each sample");
     // The error of a verdict on the low side is a claim that holds; on the high side the mirror image.
@@ -132,6 +166,10 @@ pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thr
             .filter(|(_, sample)| sample.holds == holds)
             .map(|(p, sample)| (toward(*p), sample.group))
             .collect();
+        let groups: BTreeSet<usize> = own.iter().map(|(_, group)| *group).collect();
+        if groups.len() < LEAST_GROUPS {
+            return None;
+        }
         let mut candidates: Vec<f64> = probabilities.iter().map(|p| toward(*p)).collect();
         candidates.push(0.5);
         candidates.retain(|candidate| *candidate <= 0.5);
@@ -140,7 +178,7 @@ pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thr
         let mut best = None;
         for candidate in candidates {
             let wrong = own.iter().filter(|(p, _)| *p < candidate).count() as u64;
-            let bound = clopper_pearson_upper(Rate { events: wrong, trials: own.len() as u64 }, risk.confidence)?;
+            let bound = clopper_pearson_upper(Rate { events: wrong, trials: own.len() as u64 }, CONFIDENCE)?;
             if bound > risk.share || (wrong > 0 && by_groups(&own, candidate, risk) > risk.share) {
                 break;
             }
@@ -154,7 +192,7 @@ pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thr
 
 /// The bound of the share below a candidate by drawing whole groups.
 fn by_groups(own: &[(f64, usize)], candidate: f64, risk: &Risk) -> f64 {
-    let mut groups: std::collections::BTreeMap<usize, Vec<bool>> = std::collections::BTreeMap::new();
+    let mut groups: BTreeMap<usize, Vec<bool>> = BTreeMap::new();
     for (p, group) in own {
         groups.entry(*group).or_default().push(*p < candidate);
     }
@@ -201,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn logits_that_are_far_too_sure_do_not_make_the_fit_diverge() {
+        // Logits of +-8 of which one in ten is wrong.
+        let sample = |at: usize| Scored {
+            logit: if at.is_multiple_of(2) { 8.0 } else { -8.0 } + (at as f64 * 0.7).sin(),
+            holds: at.is_multiple_of(2) != at.is_multiple_of(10),
+            group: at,
+        };
+        let samples: Vec<Scored> = (0..400).map(sample).collect();
+        let Calibrator::Platt { slope, intercept } = fit_platt(&samples) else { panic!("a line") };
+        assert!(slope > 0.1 && slope < 0.6 && intercept.abs() < 2.0, "{slope}, {intercept}");
+        assert!(loss(&fit_platt(&samples), &samples) < 0.5 * loss(&Calibrator::None, &samples));
+    }
+
+    #[test]
     fn isotonic_regression_pools_what_falls() {
         let of = |labels: &[u8]| {
             let sample = |(at, label): (usize, &u8)| Scored { logit: at as f64, holds: *label == 1, group: at };
@@ -219,6 +271,9 @@ mod tests {
         for calibrator in [fit_temperature(&parted), fit_platt(&parted), fit_isotonic(&parted)] {
             assert!(calibrator.is_valid(), "{calibrator:?}");
         }
+        let Calibrator::Temperature { temperature } = fit_temperature(&parted) else { panic!("a temperature") };
+        assert!(temperature > 0.05, "{temperature}: parted labels make no certainty");
+        assert_eq!((fit_temperature(&[]), fit_platt(&[])), (Calibrator::None, Calibrator::None));
         let turned: Vec<Scored> = parted.iter().map(|one| Scored { holds: !one.holds, ..*one }).collect();
         assert_eq!(fit_platt(&turned), Calibrator::None, "a falling line is no calibrator");
     }
@@ -242,5 +297,7 @@ mod tests {
         assert_eq!([0.02, 0.5, 0.99].map(label), [FalsePositive, NeedsReview, TruePositive], "{found:?}");
         let few = thresholds(&p[..60], &all[..60], &Risk::default());
         assert_eq!(few, Thresholds::default(), "0 of 30 may still be one in ten");
+        let one: Vec<Scored> = all.iter().map(|sample| Scored { group: 3, ..*sample }).collect();
+        assert_eq!(thresholds(&p, &one, &Risk::default()), Thresholds::default(), "one lineage says nothing of others");
     }
 }

@@ -185,18 +185,21 @@ fn log_loss(logit: f32, holds: bool) -> f64 {
 /// Mean and deviation of each input.
 fn standardisation(set: &HeadSet<'_>) -> (Vec<f32>, Vec<f32>) {
     let n = set.labels.len() as f64;
-    let mut sums = vec![[0.0f64; 2]; set.width];
+    let mut means = vec![0.0f64; set.width];
+    let mut squares = vec![0.0f64; set.width];
     for row in set.inputs.chunks_exact(set.width) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            sum[0] += f64::from(*value);
-            sum[1] += f64::from(*value).powi(2);
-        }
+        means.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / n);
     }
-    let of = |[sum, squares]: [f64; 2]| {
-        let mean = sum / n;
-        (mean as f32, (squares / n - mean * mean).max(0.0).sqrt() as f32)
+    for row in set.inputs.chunks_exact(set.width) {
+        let apart = means.iter().zip(row).map(|(mean, value)| f64::from(*value) - mean);
+        squares.iter_mut().zip(apart).for_each(|(square, apart)| *square += apart * apart / n);
+    }
+    // What is left by rounding is no deviation.
+    let of = |(mean, square): (f64, f64)| {
+        let deviation = square.sqrt();
+        (mean as f32, if deviation > 1e-5 * mean.abs().max(1.0) { deviation as f32 } else { 0.0 })
     };
-    sums.into_iter().map(of).unzip()
+    means.into_iter().zip(squares).map(of).unzip()
 }
 
 fn tensor(values: &[f32], compute: &Compute) -> Tensor<1> {
@@ -224,7 +227,7 @@ mod tests {
         let (mut inputs, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let [x, y] = [0, 1].map(|_| dice.random_range(-1.0f32..1.0));
-            inputs.extend([x, 100.0 * y + 3.0, 7.0]);
+            inputs.extend([x, 100.0 * y + 3.0, 13.7]);
             labels.push((x > 0.0) != (y > 0.0));
         }
         (inputs, labels)
@@ -286,6 +289,15 @@ mod tests {
         let far = HeadSet { inputs: &[1e6, -1e6, -1e6, 1e6], ..set };
         let (loss, gradients) = head_step(&head, &far, &[], &compute()).expect("computed");
         assert!(loss.is_finite() && gradients.iter().flatten().all(|gradient| gradient.is_finite()));
+    }
+
+    #[test]
+    fn an_input_that_is_the_same_everywhere_is_not_blown_up() {
+        let inputs: Vec<f32> = (0..3001).flat_map(|at| [100.1, (at as f32).sin()]).collect();
+        let labels = vec![true; 3001];
+        let (means, deviations) = standardisation(&HeadSet { inputs: &inputs, width: 2, labels: &labels });
+        assert_eq!((means[0], deviations[0]), (100.1, 0.0));
+        assert!((deviations[1] - 0.5f32.sqrt()).abs() < 1e-3);
     }
 
     #[test]

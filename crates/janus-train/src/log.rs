@@ -96,6 +96,9 @@ pub struct ValidationRecord {
     pub accuracy_by_variant: BTreeMap<String, f64>,
     /// How many verdicts.
     pub verdicts: u64,
+    /// How many prompts with their answers were longer than allowed, and left out.
+    #[serde(default)]
+    pub skipped: u64,
     /// Whether this is the best so far.
     pub best: bool,
 }
@@ -180,6 +183,7 @@ mod tests {
             f_half,
             accuracy_by_variant: BTreeMap::new(),
             verdicts: 10,
+            skipped: 0,
             best: false,
         };
         let careful = record(Some(1.0), 0.9, Some(0.98));

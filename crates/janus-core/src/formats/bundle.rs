@@ -134,7 +134,7 @@ impl BundleManifest {
             base: model.digest().unwrap_or_default().to_owned(),
             precision: model.decoder.compute().precision().name().to_owned(),
             facts_version: FACTS_VERSION,
-            prompt: prompt::wording(facts.variant()),
+            prompt: prompt::prompt_wording(facts.variant()),
             input,
             facts,
             shape,
@@ -196,7 +196,7 @@ impl Bundle {
         let path = folder.join(MANIFEST);
         let refuse = |reason: String| bad_file(&path, reason);
         let base = model.digest().unwrap_or_default();
-        if manifest.base != base {
+        if manifest.base != base || base.is_empty() {
             return Err(refuse(format!(
                 "the bundle belongs to the base {}, not to {base}: load that one",
                 manifest.base
@@ -213,7 +213,7 @@ impl Bundle {
                 "the bundle is for version {theirs} of the facts, this program has {FACTS_VERSION}"
             )));
         }
-        let wording = prompt::wording(manifest.facts.variant());
+        let wording = prompt::prompt_wording(manifest.facts.variant());
         if manifest.prompt != wording {
             return Err(refuse("the bundle is for another wording of the prompt: train it anew".to_owned()));
         }
@@ -240,7 +240,8 @@ impl Bundle {
         }
         for (category, calibration) in &manifest.categories {
             let share = calibration.share_holding;
-            let is_sound = calibration.calibrator.is_valid() && share > 0.0 && share < 1.0;
+            let is_sound =
+                calibration.calibrator.is_valid() && calibration.thresholds.are_valid() && share > 0.0 && share < 1.0;
             if !is_sound {
                 return Err(refuse(format!("the calibration of {category} holds numbers that none has")));
             }

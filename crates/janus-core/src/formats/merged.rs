@@ -58,21 +58,38 @@ pub fn merge(base: &Path, adapter: &Path, output: &Path) -> Result<()> {
     if output.exists() {
         return Err(bad_file(output, "a merged model goes into a new folder, and this one is there already"));
     }
-    fs::create_dir_all(output).map_err(io_error(output))?;
+    // It appears under its name when it is whole.
+    let part = output.with_extension("part");
+    fs::create_dir_all(&part).map_err(io_error(&part))?;
     if base.is_dir() {
         for name in BESIDE_WEIGHTS.iter().filter(|name| base.join(name).exists()) {
-            fs::copy(base.join(name), output.join(name)).map_err(io_error(&base.join(name)))?;
+            fs::copy(base.join(name), part.join(name)).map_err(io_error(&base.join(name)))?;
         }
+        say_float32(&part.join("config.json"))?;
     } else {
-        describe_gguf(&checkpoint, output)?;
+        describe_gguf(&checkpoint, &part)?;
     }
     let config = checkpoint.config.clone();
     let layout = adapter_read.config.layout(&config)?;
     let inner = std::mem::replace(&mut checkpoint.source, Box::new(Nothing));
-    let shards = Shards { folder: output.to_owned(), waiting: Vec::new(), bytes: 0, written: Vec::new() };
+    let shards = Shards { folder: part.clone(), waiting: Vec::new(), bytes: 0, written: Vec::new() };
     checkpoint.source = Box::new(MergingSource { inner, config, adapter: adapter_read, layout, shards });
     // The decoder asks for every tensor once: what it is given is what is written.
-    LanguageModel::from_checkpoint(&mut checkpoint, &DeviceChoice::Flex.init(Precision::F32)?).map(drop)
+    LanguageModel::from_checkpoint(&mut checkpoint, &DeviceChoice::Flex.init(Precision::F32)?)?;
+    fs::rename(&part, output).map_err(io_error(output))
+}
+
+/// Lets a configuration say what the weights beside it are.
+fn say_float32(path: &Path) -> Result<()> {
+    let bytes = fs::read(path).map_err(io_error(path))?;
+    let mut config: Map<String, Value> =
+        serde_json::from_slice(&bytes).map_err(|error| bad_file(path, format!("not a JSON object: {error}")))?;
+    for name in ["torch_dtype", "dtype"] {
+        if config.contains_key(name) {
+            config.insert(name.to_owned(), "float32".into());
+        }
+    }
+    fs::write(path, format!("{:#}\n", Value::Object(config))).map_err(io_error(path))
 }
 
 /// Stands in a checkpoint for the source that was taken out of it.

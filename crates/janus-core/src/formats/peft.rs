@@ -30,11 +30,10 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
 /// Fields that say nothing about what is computed.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 9] = [
     "auto_mapping",
     "base_model_name_or_path",
     "inference_mode",
-    "init_lora_weights",
     "megatron_core",
     "peft_version",
     "qalora_group_size",
@@ -143,7 +142,8 @@ pub(crate) fn save(
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     let tensors = named(config, model, values)?;
-    let dtype = if precision == Precision::Bf16 { Dtype::BF16 } else { Dtype::F32 };
+    // Lengths of rows are computed from exact values.
+    let dtype = if precision == Precision::Bf16 && !config.dora { Dtype::BF16 } else { Dtype::F32 };
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> =
         tensors.into_iter().map(|(name, shape, values)| (name, shape, stored(values, dtype))).collect();
     let views = bytes.iter().map(|(name, shape, bytes)| {
@@ -222,6 +222,12 @@ fn parse(mut fields: Map<String, Value>) -> Result<LoraConfig> {
     } else {
         serde_json::from_value(alphas.clone()).map_err(|_| wrong("alpha_pattern", "numbers by name", &alphas))?
     };
+    // Other ways to begin take something off the base's weights, and the adapter is wrong over the base as it is.
+    let begun = take("init_lora_weights");
+    let leaves_base = begun.is_null() || begun.is_boolean() || begun == "gaussian" || begun == "orthogonal";
+    if !leaves_base {
+        return Err(wrong("init_lora_weights", "a way that leaves the base as it is", &begun));
+    }
     let mut switch = |field: &str| -> Result<bool> {
         let value = take(field);
         if value.is_null() { Some(false) } else { value.as_bool() }.ok_or_else(|| wrong(field, "true or false", &value))

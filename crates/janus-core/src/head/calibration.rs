@@ -97,6 +97,13 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
+    /// Whether they are probabilities, the lower one not above the other.
+    pub fn are_valid(&self) -> bool {
+        let sides = [self.suppress_below, self.confirm_above];
+        let inside = sides.iter().flatten().all(|threshold| (0.0..=1.0).contains(threshold));
+        inside && self.suppress_below.zip(self.confirm_above).is_none_or(|(low, high)| low <= high)
+    }
+
     /// The verdict on a probability.
     pub fn label(&self, p: Probability) -> VerdictLabel {
         if self.suppress_below.is_some_and(|threshold| p.get() < threshold) {
@@ -182,6 +189,10 @@ mod tests {
             ]
         );
         assert_eq!(Thresholds::default().label(p(0.0)), VerdictLabel::NeedsReview);
+        assert!(both.are_valid() && Thresholds::default().are_valid());
+        for (low, high) in [(2.0, 1.0), (0.9, 0.1), (f64::NAN, 0.5)] {
+            assert!(!Thresholds { suppress_below: Some(low), confirm_above: Some(high) }.are_valid());
+        }
     }
 
     #[test]

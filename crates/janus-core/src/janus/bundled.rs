@@ -15,6 +15,9 @@ pub(super) struct InUse {
 /// What the classification head says of a finding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Judged {
+    /// As it was calibrated: thresholds and agreement go by it.
+    pub(super) calibrated: Probability,
+    /// With the prior that was asked for.
     pub(super) p_vulnerable: Probability,
     pub(super) label: VerdictLabel,
 }
@@ -38,7 +41,7 @@ impl InUse {
         })?;
         let label = calibration.thresholds.label(p);
         let p_vulnerable = config.prior.map_or(p, |prior| with_prior(p, calibration.share_holding, prior));
-        Ok(Judged { p_vulnerable, label })
+        Ok(Judged { calibrated: p, p_vulnerable, label })
     }
 }
 
@@ -88,7 +91,8 @@ mod tests {
             calibrator: Calibrator::Platt { slope: 2.0, intercept: 0.5 },
             thresholds,
             samples: 7,
-            share_holding: 0.5,
+            // One of the numbers that a parser which rounds twice gives back as another.
+            share_holding: 0.15838287025480557,
         };
         manifest.categories.insert(VulnCategory::Xss, calibration);
         Bundle { manifest, adapter, head, digest: String::new() }
@@ -148,8 +152,8 @@ mod tests {
             janus.assess_batch(&[(&pair, &claim)], &config, &mut ()).map(|mut answers| answers.remove(0))
         };
         let always = |label| match label {
-            VerdictLabel::TruePositive => Thresholds { suppress_below: None, confirm_above: Some(-0.1) },
-            VerdictLabel::FalsePositive => Thresholds { suppress_below: Some(1.1), confirm_above: None },
+            VerdictLabel::TruePositive => Thresholds { suppress_below: None, confirm_above: Some(0.0) },
+            VerdictLabel::FalsePositive => Thresholds { suppress_below: Some(1.0), confirm_above: None },
             VerdictLabel::NeedsReview => Thresholds::default(),
         };
         let mut agreements = Vec::new();
@@ -223,6 +227,7 @@ mod tests {
             ("\"facts_version\": 1", "\"facts_version\": 9", "version 9 of the facts"),
             ("\"prompt\": \"sha256:", "\"prompt\": \"sha256:0", "wording"),
             ("\"layer\": 1", "\"layer\": 7", "layer 7"),
+            ("\"suppress_below\": null", "\"suppress_below\": 1.5", "calibration of XSS"),
             ("\"slope\": 2.0", "\"slope\": -2.0", "calibration of XSS"),
             ("\"head.safetensors\"", "\"heads.safetensors\"", "lists the files"),
             ("\"hidden\": [\n      5\n    ]", "\"hidden\": [\n      6\n    ]", "classification head"),

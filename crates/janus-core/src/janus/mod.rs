@@ -2,18 +2,20 @@
 
 mod adapters;
 mod bundled;
+mod config;
 mod states;
 
 use std::{
     collections::BTreeMap,
     ops::{ControlFlow, Range},
-    path::{Path, PathBuf},
+    path::Path,
     time::Instant,
 };
 
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
-use janus_http::{Claim, HttpPair, VulnCategory};
+use janus_http::{Claim, HttpPair};
 
+pub use self::config::{AssessConfig, JanusConfig};
 use self::{
     adapters::Attached,
     bundled::{InUse, Judged},
@@ -22,90 +24,16 @@ use crate::{
     Error, Result,
     answer::{AnswerTokens, END_OF_TURN},
     chat::ChatTemplate,
-    device::{Compute, DeviceChoice, Precision},
+    device::{Compute, Precision},
     digest::{self, digest_of_model},
     evidence,
     formats::{self, bundle::Bundle},
-    generate::{FinishReason, GenerateConfig, Generated, Sampling, Session},
+    generate::{FinishReason, GenerateConfig, Generated, Session},
     lora::Adapter,
     model::LanguageModel,
     prompt::{Analysis, VERDICT, prompt},
     tokenizer::{TokenIds, Tokenizer},
 };
-
-/// How a model is loaded. A folder alone stands for the bundle in it and the defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JanusConfig {
-    /// Where it computes.
-    pub device: DeviceChoice,
-    /// How exactly; `auto` is the bundle's, where there is one.
-    pub precision: Precision,
-    /// The folder of a bundle.
-    pub bundle: Option<PathBuf>,
-}
-
-impl From<&JanusConfig> for JanusConfig {
-    fn from(config: &JanusConfig) -> Self {
-        config.clone()
-    }
-}
-
-impl From<&Path> for JanusConfig {
-    fn from(bundle: &Path) -> Self {
-        Self { bundle: Some(bundle.to_owned()), ..Self::default() }
-    }
-}
-
-impl From<&PathBuf> for JanusConfig {
-    fn from(bundle: &PathBuf) -> Self {
-        Self::from(bundle.as_path())
-    }
-}
-
-/// How findings are assessed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AssessConfig {
-    /// How the probability is made.
-    pub variant: Variant,
-    /// Which attached adapter reads findings of a category, in variants that are fine-tuned.
-    pub adapters: BTreeMap<VulnCategory, String>,
-    /// Whether an analysis is written.
-    pub analysis: Analysis,
-    /// The most tokens of an analysis.
-    pub max_tokens: usize,
-    /// How the analysis is sampled.
-    pub sampling: Sampling,
-    /// The share of findings whose claim holds where the model is used, 0 to 1, exclusive; nothing takes that of the
-    /// calibration. Only variants with a classification head read it.
-    pub prior: Option<f64>,
-    /// The seed of everything sampled. A finding's answer depends on it and on the finding, not on its neighbours.
-    pub seed: u64,
-    /// How many findings are worked on together.
-    pub batch_size: usize,
-}
-
-impl Default for AssessConfig {
-    fn default() -> Self {
-        Self {
-            variant: Variant::PeSc,
-            adapters: BTreeMap::new(),
-            analysis: Analysis::Full,
-            max_tokens: 128,
-            sampling: Sampling::default(),
-            prior: None,
-            seed: 0,
-            batch_size: 8,
-        }
-    }
-}
-
-impl AssessConfig {
-    /// The same with one attached adapter for findings of every category.
-    pub fn with_adapter(self, name: &str) -> Self {
-        let adapters = VulnCategory::ALL.into_iter().map(|category| (category, name.to_owned())).collect();
-        Self { adapters, ..self }
-    }
-}
 
 /// Hears how the work goes, and may end it. Every method has a default that does nothing.
 pub trait Progress {
@@ -135,6 +63,8 @@ pub struct Assessment {
     pub audit: Audit,
     /// Why the analysis ended; nothing where none was asked for.
     pub finish: Option<FinishReason>,
+    /// The probability that the written verdict gives: the verdict's own where there is no head.
+    pub p_written: Option<Probability>,
     /// How many quotes of the analysis occur in the pair, and how many there are.
     pub quotes: [usize; 2],
 }
@@ -237,6 +167,8 @@ impl Janus {
             ("/audit/base", self.digest.clone().into()),
             ("/audit/precision", self.precision().name().into()),
             ("/audit/seed", config.seed.into()),
+            ("/audit/analysis", config.analysis.name().into()),
+            ("/audit/prior", config.prior.into()),
         ];
         let bundle = self.bundle().filter(|_| config.variant.has_head());
         let bundle = bundle.map(|bundle| ("/audit/bundle", bundle.digest.clone().into()));
@@ -438,7 +370,7 @@ impl Janus {
             (Some(judged), written) => {
                 // Against the side that the head leans to, where it leaves the verdict open.
                 let leans = match judged.label {
-                    VerdictLabel::NeedsReview => called(judged.p_vulnerable),
+                    VerdictLabel::NeedsReview => called(judged.calibrated),
                     label => label,
                 };
                 let agreement = written.map(|written| called(written) == leans);
@@ -466,12 +398,14 @@ impl Janus {
             prompt: prepared.digest.to_string(),
             precision: self.precision().name().to_owned(),
             seed: config.seed,
+            analysis: config.analysis.name().to_owned(),
+            prior: config.prior,
         };
         let quotes = match &verdict.analysis {
             Some(text) => evidence::count_quotes(prepared.pair, text),
             None => [0, 0],
         };
-        Ok(Assessment { verdict, audit, finish, quotes })
+        Ok(Assessment { verdict, audit, finish, p_written, quotes })
     }
 }
 

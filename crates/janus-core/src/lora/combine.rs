@@ -34,11 +34,12 @@ impl Adapter {
     /// PEFT's `add_weighted_adapter` with `cat`; nothing is approximated.
     ///
     /// # Errors
-    /// When there is none, a weight is not a number, or one learns lengths of rows (DoRA), whose sum is no adapter.
+    /// When there is none, a weight is not a number, one learns lengths of rows (DoRA), whose sum is no adapter, one belongs to
+    /// another model, or the ranks of a projection add up to more than its larger side.
     pub fn combined(parts: &[(&Adapter, f64)], model: &LanguageModel) -> Result<Self> {
         let refuse = |actual: String| Error::Setting {
             setting: "combination of adapters",
-            expected: "adapters without DoRA and weights that are numbers",
+            expected: "adapters of this model without DoRA, and weights that are numbers",
             actual,
         };
         if parts.is_empty() {
@@ -91,6 +92,9 @@ impl Adapter {
                     let mut before = 0;
                     for product in &products[&[layer, half, target.part]] {
                         let rank = product.rank;
+                        if product.a.len() != rank * d_in || product.b.len() != d_out * rank {
+                            return Err(refuse("an adapter of another model".to_owned()));
+                        }
                         joined[half][target.a + before * d_in..][..rank * d_in].copy_from_slice(&product.a);
                         for out in 0..d_out {
                             let row = &mut joined[half][target.b + out * target.rank + before..][..rank];

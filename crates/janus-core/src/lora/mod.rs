@@ -140,13 +140,11 @@ impl LoraConfig {
                     if !exists || !targeted.iter().any(|pattern| pattern.is_match(&path)) {
                         continue;
                     }
-                    let find = |path: &str| ranks.iter().find(|(pattern, _)| pattern.is_match(path));
-                    let rank = find(&path).map_or(self.rank, |(_, rank)| *rank);
+                    let rank = only(&ranks, &path, "rank_pattern")?.unwrap_or(self.rank);
                     if rank == 0 || rank > shape[0].max(shape[1]) {
                         return refuse("r", "from 1 to the width of the projection", rank.to_string());
                     }
-                    let alpha = alphas.iter().find(|(pattern, _)| pattern.is_match(&path));
-                    let alpha = alpha.map_or(self.alpha, |(_, alpha)| *alpha);
+                    let alpha = only(&alphas, &path, "alpha_pattern")?.unwrap_or(self.alpha);
                     let below = if self.rslora { (rank as f64).sqrt() } else { rank as f64 };
                     let scale = (alpha / below) as f32;
                     if !scale.is_finite() {
@@ -182,6 +180,18 @@ fn expression(pattern: &str) -> Result<Regex> {
         expected: "names or regular expressions",
         actual: error.to_string(),
     })
+}
+
+/// What the patterns say of a path. PEFT goes by their order in its file, which a map does not keep: two that differ are
+/// refused.
+fn only<T: Copy + PartialEq>(patterns: &[(Regex, T)], path: &str, setting: &'static str) -> Result<Option<T>> {
+    let mut matching = patterns.iter().filter(|(pattern, _)| pattern.is_match(path)).map(|(_, value)| *value);
+    let first = matching.next();
+    if first.is_some_and(|first| matching.any(|other| other != first)) {
+        let expected = "one value for each projection";
+        return Err(Error::Setting { setting, expected, actual: format!("several for {path}") });
+    }
+    Ok(first)
 }
 
 fn patterns<T: Copy>(map: &BTreeMap<String, T>) -> Result<Vec<(Regex, T)>> {

@@ -118,6 +118,7 @@ impl<'a> LoraTrainer<'a> {
         let steps = self.steps();
         progress.begin(run.state.step, steps);
         if run.state.step == 0 {
+            run.state.best = None;
             self.validate(&fresh, &mut run, folder, &mut lines, &mut log, progress)?;
         }
         let schedule = Schedule {
@@ -286,7 +287,9 @@ impl<'a> LoraTrainer<'a> {
         }
         let adapter = adapter.frozen();
         let mut record = self.validation_of(&adapter, run.state.step)?;
-        record.best = run.state.best.as_ref().is_none_or(|best| record.beats(best));
+        // A fresh adapter is the base, there to compare with. Where all are too long nothing was measured.
+        record.best =
+            run.state.step > 0 && record.verdicts > 0 && run.state.best.as_ref().is_none_or(|best| record.beats(best));
         if record.best {
             adapter.save(folder, self.janus.model())?;
             run.state.best = Some(record.clone());

@@ -34,6 +34,7 @@ impl LoraTrainer<'_> {
             }
         }
         let fits = |example: &Example| example.ids.len() <= self.config.max_seq_len;
+        let skipped = examples.iter().filter(|example| !fits(example)).count() as u64;
         let (examples, labels): (Vec<_>, Vec<_>) =
             examples.into_iter().zip(labels).filter(|(example, _)| fits(example)).unzip();
         let (mut losses, mut pairs, mut rest) = (Vec::new(), Vec::new(), labels.as_slice());
@@ -80,6 +81,7 @@ impl LoraTrainer<'_> {
             f_half: confusion.f_beta(0.5).map(logged),
             accuracy_by_variant: by_variant.collect(),
             verdicts: pairs.len() as u64,
+            skipped,
             best: false,
         })
     }

@@ -3,6 +3,8 @@
 //! One writer, many readers (WAL); each call is one transaction, so a kill loses at most the one in flight. The calls
 //! block: training and evaluation are not asynchronous, and the store keeps the runtime to itself.
 
+mod states;
+
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -433,7 +435,7 @@ mod tests {
         let mut bare =
             Store::connect(&path, SqliteConnectOptions::new().create_if_missing(true), "open").expect("made");
         let script = concat!(
-            include_str!("../migrations/0001_training_data.sql"),
+            include_str!("../../migrations/0001_training_data.sql"),
             "INSERT INTO training_data (request, response, analysis, is_vulnerable, vuln_category) VALUES
              ('GET / HTTP/1.1\n\n', 'HTTP/1.1 200 OK\n\n', 'why', 1, 1), ('GET / HTTP/1.1\n\n', 'HTTP/1.1 200 OK\n\n', 'why', 0, 9);"
         );
