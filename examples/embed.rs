@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>Results for <script>alert(1)</script></p>",
     )?;
     let claim = Claim::new(VulnCategory::Xss).with_parameter("q").with_text("Cross Site Scripting (Reflected)");
-    let verdict = Janus::load(&base, &JanusConfig::default())?.assess(&pair, &claim)?;
+    let verdict = Janus::load(&base, JanusConfig::default())?.assess(&pair, &claim)?;
     println!("{} (p = {:.3})", verdict.label, verdict.p_vulnerable.get());
     println!("{}", verdict.analysis.unwrap_or_default());
     for evidence in &verdict.evidence {

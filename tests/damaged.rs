@@ -184,7 +184,7 @@ fn tokenizers_and_chat_templates() {
     survive("chat template", template.as_bytes(), 1500, 16 << 20, |bytes| {
         fs::write(&path, bytes).expect("written");
         let Ok(janus) =
-            Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path()))
+            Janus::load(folder.path(), JanusConfig::default()).map_err(|error| named(&error, folder.path()))
         else {
             return Err("refused at load".to_owned());
         };
@@ -207,7 +207,7 @@ fn tokenizer_files() {
         survive(file, &original, cases, 16 << 20, |bytes| {
             fs::write(&path, bytes).expect("written");
             let janus =
-                Janus::load(folder.path(), &JanusConfig::default()).map_err(|error| named(&error, folder.path()))?;
+                Janus::load(folder.path(), JanusConfig::default()).map_err(|error| named(&error, folder.path()))?;
             let ids = janus.tokenizer().encode_text("text <|im_end|> é").map_err(|error| error_chain(&error))?;
             janus.tokenizer().decode(&ids).map(drop).map_err(|error| error_chain(&error))
         });

@@ -118,7 +118,7 @@ fn a_hub_name_is_fetched_once_pinned_and_then_found_offline() {
     let config = config(cache.path(), &endpoint);
     let path = resolve("owner/tiny", &config, &mut ()).unwrap_or_else(|error| panic!("{error}"));
     assert!(path.ends_with("snapshots/0123456789abcdef0123456789abcdef01234567"), "{}", path.display());
-    janus_core::Janus::load(&path, &janus_core::JanusConfig::default()).expect("what was fetched loads");
+    janus_core::Janus::load(&path, janus_core::JanusConfig::default()).expect("what was fetched loads");
     let single = resolve("owner/tiny/tiny.gguf", &config, &mut ()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(fs::read(&single).expect("there"), b"GGUF");
     let before = count.load(Ordering::Relaxed);

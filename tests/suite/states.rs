@@ -28,7 +28,7 @@ fn pooled_states_have_the_same_bits_alone_and_beside_others_that_begin_alike() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     janus_core::write_tiny_model(folder.path(), 5).expect("written");
     for precision in [Precision::F32, Precision::Auto] {
-        let janus = Janus::load(folder.path(), &JanusConfig { device: DeviceChoice::Flex, precision, bundle: None })
+        let janus = Janus::load(folder.path(), JanusConfig { device: DeviceChoice::Flex, precision, bundle: None })
             .expect("loads");
         let findings = findings();
         let findings: Vec<_> = findings.iter().map(|(pair, claim)| (pair, claim)).collect();
@@ -53,7 +53,7 @@ fn pooled_states_have_the_same_bits_alone_and_beside_others_that_begin_alike() {
 fn the_response_s_tokens_are_those_of_the_response() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     janus_core::write_tiny_model(folder.path(), 5).expect("written");
-    let janus = Janus::load(folder.path(), &JanusConfig { precision: Precision::F32, ..JanusConfig::default() });
+    let janus = Janus::load(folder.path(), JanusConfig { precision: Precision::F32, ..JanusConfig::default() });
     let janus = janus.expect("loads");
     let config = AssessConfig { variant: Variant::Sc, ..AssessConfig::default() };
     for (pair, claim) in findings() {

@@ -29,7 +29,7 @@ fn samples() -> Vec<Sample> {
 
 fn janus(folder: &Path) -> Janus {
     janus_core::write_tiny_model(folder, 5).expect("written");
-    Janus::load(folder, &JanusConfig::default()).expect("loads")
+    Janus::load(folder, JanusConfig::default()).expect("loads")
 }
 
 fn config() -> LoraTrainerConfig {

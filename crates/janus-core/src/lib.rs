@@ -24,7 +24,7 @@
 //!     "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>You searched for <script>alert(1)</script></p>",
 //! )?;
 //! let claim = Claim::new(VulnCategory::Xss).with_parameter("q");
-//! let verdict = Janus::load(&base, &JanusConfig::default())?.assess(&pair, &claim)?;
+//! let verdict = Janus::load(&base, JanusConfig::default())?.assess(&pair, &claim)?;
 //! assert!((0.0..=1.0).contains(&verdict.p_vulnerable.get()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

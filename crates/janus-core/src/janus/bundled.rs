@@ -100,7 +100,7 @@ mod tests {
 
     fn load(base: &Path, bundle: Option<&Path>) -> Result<Janus> {
         let bundle = bundle.map(Path::to_owned);
-        Janus::load(base, &JanusConfig { precision: Precision::F32, bundle, ..JanusConfig::default() })
+        Janus::load(base, JanusConfig { precision: Precision::F32, bundle, ..JanusConfig::default() })
     }
 
     #[test]
