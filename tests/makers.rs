@@ -17,23 +17,6 @@ fn data_generator(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Starts a program again and again, with `--resume` from the second time on, and kills it after some milliseconds each
-/// time, pseudo-random ones from a fixed list.
-fn killed(rounds: usize, milliseconds: std::ops::Range<u64>, command: impl Fn(Option<&str>) -> Command) {
-    let mut moment: u64 = 88_172_645_463_325_252;
-    for round in 0..rounds {
-        moment ^= moment << 13;
-        moment ^= moment >> 7;
-        moment ^= moment << 17;
-        let mut command = command((round > 0).then_some("--resume"));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-        let wait = milliseconds.start + moment % (milliseconds.end - milliseconds.start);
-        thread::sleep(std::time::Duration::from_millis(wait));
-        child.kill().expect("killed");
-        child.wait().expect("gone");
-    }
-}
-
 fn stored(db: &Path) -> Vec<Sample> {
     let samples = Store::open_read_only(db).expect("a database").samples().expect("readable");
     samples.into_iter().collect::<Result<_, _>>().expect("valid")
@@ -68,11 +51,19 @@ fn a_generation_that_is_killed_twenty_times_ends_like_one_that_is_not() {
     assert!(
         data_generator(folder.path(), &args("whole.sqlite")).output().expect("the program starts").status.success()
     );
-    killed(20, 40..160, |resume| {
+    // Moments of a fixed list of pseudo-random milliseconds.
+    let mut moment: u64 = 88_172_645_463_325_252;
+    for round in 0..20 {
+        moment ^= moment << 13;
+        moment ^= moment >> 7;
+        moment ^= moment << 17;
         let mut command = data_generator(folder.path(), &args("killed.sqlite"));
-        command.args(resume);
-        command
-    });
+        command.args((round > 0).then_some("--resume")).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the program starts");
+        thread::sleep(std::time::Duration::from_millis(40 + moment % 120));
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+    }
     let mut last = data_generator(folder.path(), &args("killed.sqlite"));
     let output = last.arg("--resume").output().expect("the program starts");
     assert!(output.status.success(), "{}", stderr(&output));

@@ -6,7 +6,7 @@ use janus_data::Probability;
 use crate::{
     Error, Result,
     chat::ChatTemplate,
-    prompt::VERDICT,
+    prompt::{VERDICT, before_verdict},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -42,10 +42,7 @@ impl AnswerTokens {
     /// An answer: the analysis, where there is one, without a verdict's line of its own; the verdict; the end.
     pub(crate) fn encode(&self, tokenizer: &Tokenizer, analysis: Option<&str>, holds: bool) -> Result<TokenIds> {
         let (mut ids, verdict) = match analysis {
-            Some(text) => {
-                let text = text.split(VERDICT).next().unwrap_or_default().trim();
-                (tokenizer.encode_continuation(text)?, &self.behind_analysis)
-            }
+            Some(text) => (tokenizer.encode_continuation(before_verdict(text))?, &self.behind_analysis),
             None => (TokenIds::default(), &self.alone),
         };
         ids.extend(verdict.lead.iter().copied());
@@ -82,7 +79,7 @@ impl VerdictTokens {
     /// `P(1) / (P(0) + P(1))`.
     pub(crate) fn probability(&self, logits: &[f32]) -> Result<Probability> {
         let difference = f64::from(logits[self.one]) - f64::from(logits[self.zero]);
-        Probability::new(1.0 / (1.0 + (-difference).exp())).ok_or_else(|| Error::Compute {
+        Probability::of_logit(difference).ok_or_else(|| Error::Compute {
             reason: "a logit of the verdict is not a number; the weights may be damaged".to_owned(),
         })
     }

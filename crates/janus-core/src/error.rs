@@ -132,7 +132,7 @@ pub enum Error {
         reason: String,
     },
     /// The caller asked to stop.
-    #[error("stopped before the answer was complete")]
+    #[error("stopped before the work was complete")]
     Interrupted,
 }
 

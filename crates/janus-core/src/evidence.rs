@@ -9,27 +9,41 @@ const SHORTEST: usize = 4;
 /// The most pieces of evidence that one verdict carries.
 const MOST: usize = 8;
 
-/// The evidence for one verdict, in the order: claim, quotes of the analysis.
-pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Vec<Evidence> {
-    let mut found: Vec<Evidence> = Vec::new();
+/// What a verdict rests on.
+pub(crate) struct Found {
+    /// In the order: claim, quotes of the analysis.
+    pub(crate) evidence: Vec<Evidence>,
+    /// How many quotes of the analysis occur in the pair, and how many there are; those shorter than [`SHORTEST`] are
+    /// not counted.
+    pub(crate) quotes: [usize; 2],
+}
+
+/// The evidence for one verdict.
+pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Found {
     let response = pair.response();
     let header_lines = claim.header.iter().flat_map(|name| response.headers_named(name));
     let header_lines: Vec<_> =
         header_lines.map(|header| String::from_utf8_lossy(&response.raw()[header.span.clone()])).collect();
     let evidence = claim.evidence.as_deref().into_iter();
     let claimed = evidence.chain(header_lines.iter().map(|line| &**line)).filter(|claimed| !claimed.is_empty());
-    let quoted = analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST);
-    let places = places(pair);
-    for quote in claimed.chain(quoted) {
-        let place = places.iter().find_map(|place| place.locate(quote));
-        if let Some(place) = place.filter(|place| !found.contains(place)) {
-            found.push(place);
-        }
-        if found.len() == MOST {
-            break;
+    let quoted: Vec<&str> =
+        analysis.map(quotes).unwrap_or_default().into_iter().filter(|quote| quote.len() >= SHORTEST).collect();
+    // The response is where an effect shows; the request is asked only where the response has nothing.
+    let places = [
+        Place { message: pair.response(), part: MessagePart::Response, body: pair.response().decoded_body() },
+        Place { message: pair.request(), part: MessagePart::Request, body: pair.request().decoded_body() },
+    ];
+    let locate = |quote: &str| places.iter().find_map(|place| place.locate(quote));
+    let of_claim: Vec<Evidence> = claimed.filter_map(locate).collect();
+    let of_quotes: Vec<Evidence> = quoted.iter().filter_map(|quote| locate(quote)).collect();
+    let counts = [of_quotes.len(), quoted.len()];
+    let mut found: Vec<Evidence> = Vec::new();
+    for evidence in of_claim.into_iter().chain(of_quotes) {
+        if found.len() < MOST && !found.contains(&evidence) {
+            found.push(evidence);
         }
     }
-    found
+    Found { evidence: found, quotes: counts }
 }
 
 /// A message in which quotes are looked for, its body decoded once.
@@ -37,26 +51,6 @@ struct Place<'a> {
     message: &'a Message,
     part: MessagePart,
     body: DecodedBody<'a>,
-}
-
-/// How many of an analysis's quotes occur in the pair, and how many there are; shorter ones than
-/// [`SHORTEST`] are not counted.
-pub(crate) fn count_quotes(pair: &HttpPair, analysis: &str) -> [usize; 2] {
-    let quotes: Vec<&str> = quotes(analysis).into_iter().filter(|quote| quote.len() >= SHORTEST).collect();
-    if quotes.is_empty() {
-        return [0, 0];
-    }
-    let places = places(pair);
-    let occur = quotes.iter().filter(|quote| places.iter().any(|place| place.locate(quote).is_some())).count();
-    [occur, quotes.len()]
-}
-
-/// The response is where an effect shows; the request is asked only where the response has nothing.
-fn places(pair: &HttpPair) -> [Place<'_>; 2] {
-    [
-        Place { message: pair.response(), part: MessagePart::Response, body: pair.response().decoded_body() },
-        Place { message: pair.request(), part: MessagePart::Request, body: pair.request().decoded_body() },
-    ]
 }
 
 impl Place<'_> {
@@ -118,6 +112,8 @@ mod tests {
             &Claim::new(VulnCategory::Xss).with_evidence("chunked").with_header("transfer-encoding"),
             Some(analysis),
         );
+        assert_eq!(found.quotes, [3, 4], "one is invented");
+        let found = found.evidence;
         let seen: Vec<_> = found.iter().map(|one| (one.quote.as_str(), one.part, one.decoded)).collect();
         assert_eq!(
             seen,

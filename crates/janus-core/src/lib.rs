@@ -70,6 +70,6 @@ pub use janus_http::{Claim, HttpPair, VulnCategory};
 pub use lora::{Adapter, LoraConfig, TargetModules};
 pub use model::LanguageModel;
 pub use parity::{Difference, parity};
-pub use prompt::{Analysis, Prompt, prompt, prompt_wording, written_verdict};
+pub use prompt::{Analysis, Prompt, before_verdict, prompt, prompt_wording, written_verdict};
 pub use tokenizer::{TokenIds, Tokenizer};
 pub use triage::TriageSummary;

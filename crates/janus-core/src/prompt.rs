@@ -73,8 +73,14 @@ pub struct Prompt {
 
 /// The question about one finding. The facts as text enter engineered prompts only.
 pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analysis) -> Prompt {
+    let facts = variant.is_engineered().then(|| Facts::of(pair, claim));
+    prompt_with(pair, claim, facts.as_ref(), analysis)
+}
+
+/// The same with facts that are read already; a prompt with facts is an engineered one.
+pub(crate) fn prompt_with(pair: &HttpPair, claim: &Claim, facts: Option<&Facts>, analysis: Analysis) -> Prompt {
     let shown = cut(pair, claim);
-    let guide = match (variant.is_engineered(), claim.category) {
+    let guide = match (facts.is_some(), claim.category) {
         (true, VulnCategory::HttpHeaders) => HEADERS_GUIDE,
         (true, VulnCategory::Xss) => XSS_GUIDE,
         _ => "",
@@ -87,10 +93,9 @@ pub fn prompt(pair: &HttpPair, claim: &Claim, variant: Variant, analysis: Analys
         }
     };
     // Facts stand behind the claim: they depend on it, and claims on one pair share what stands before.
-    let facts = if variant.is_engineered() {
-        format!("\nFacts: {}", Facts::of(pair, claim).text(&[Grade::Observation, Grade::RuleVerdict]))
-    } else {
-        String::new()
+    let facts = match facts {
+        Some(facts) => format!("\nFacts: {}", facts.text(&[Grade::Observation, Grade::RuleVerdict])),
+        None => String::new(),
     };
     let before = format!("{guide}{form}\n\nRequest:\n{}\n\nResponse:\n", shown.request.trim());
     let response = before.len()..before.len() + shown.response.trim().len();
@@ -113,6 +118,11 @@ pub fn prompt_wording(variant: Variant) -> String {
     });
     digest::of_texts(prompts.iter().flat_map(|prompt| &prompt.messages).map(|message| message.content.as_str()))
         .to_string()
+}
+
+/// An analysis without its verdict's line.
+pub fn before_verdict(text: &str) -> &str {
+    text.split(VERDICT).next().unwrap_or_default().trim()
 }
 
 /// The verdict that a text ends with: the last `Verdict: 1` or `Verdict: 0` in it.
@@ -155,7 +165,7 @@ fn clipped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::written_verdict;
+    use super::{before_verdict, written_verdict};
 
     #[test]
     fn the_last_verdict_of_a_text_counts() {
@@ -163,5 +173,6 @@ mod tests {
         assert_eq!(written_verdict("so **Verdict:** 1"), Some(true));
         assert_eq!(written_verdict("Verdict: maybe"), None);
         assert_eq!(written_verdict("1"), None);
+        assert_eq!(before_verdict("It is so.\nVerdict: 1"), "It is so.");
     }
 }

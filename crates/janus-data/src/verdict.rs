@@ -19,6 +19,11 @@ impl Probability {
         (0.0..=1.0).contains(&value).then_some(Self(value))
     }
 
+    /// The logistic function of a logit; `None` where that is not a number.
+    pub fn of_logit(logit: f64) -> Option<Self> {
+        Self::new(1.0 / (1.0 + (-logit).exp()))
+    }
+
     /// The number, 0..=1.
     pub fn get(self) -> f64 {
         self.0

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use janus_core::{Assessment, FinishReason};
+use janus_core::{Assessment, FinishReason, before_verdict};
 use janus_data::Sample;
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
@@ -73,13 +73,13 @@ impl Reader {
     pub fn fit(samples: &[Sample], seed: u64) -> Option<Self> {
         let texts = samples.iter().filter(|sample| !sample.analysis.is_empty());
         let texts: Vec<(Vec<u8>, bool)> =
-            texts.map(|sample| (words(&sample.analysis).into(), sample.is_vulnerable)).collect();
+            texts.map(|sample| (before_verdict(&sample.analysis).into(), sample.is_vulnerable)).collect();
         (!texts.is_empty()).then(|| Self(NgramLogistic::fit(&texts, seed)))
     }
 
     /// The probability that the words lead to the verdict that the claim holds.
     pub fn read(&self, analysis: &str) -> f64 {
-        self.0.probability(words(analysis).as_bytes())
+        self.0.probability(before_verdict(analysis).as_bytes())
     }
 
     /// How often it is right about the analyses of labelled samples.
@@ -88,11 +88,6 @@ impl Reader {
         let right = own.clone().filter(|sample| (self.read(&sample.analysis) >= 0.5) == sample.is_vulnerable);
         Rate { events: right.count() as u64, trials: own.count() as u64 }
     }
-}
-
-/// An analysis without its verdict's line.
-fn words(analysis: &str) -> &str {
-    analysis.split("Verdict:").next().unwrap_or_default().trim()
 }
 
 /// Shares of analyses, by part, system and category.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use plotters::{
-    coord::Shift,
+    coord::{CoordTranslate, Shift},
     prelude::*,
     style::{FontStyle, register_font},
 };
@@ -28,6 +28,16 @@ trait Draw {
         let png = path.with_extension("png");
         self.draw(BitMapBackend::new(&png, SIZE).into_drawing_area()).map_err(failed)
     }
+}
+
+/// The names of the lines.
+fn draw_legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, B, C>,
+    position: SeriesLabelPosition,
+) -> std::result::Result<(), String> {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).label_font(("sans-serif", 15)).border_style(BLACK).background_style(WHITE);
+    labels.draw().map_err(|error| error.to_string())
 }
 
 /// A histogram of several series over the same steps.
@@ -87,13 +97,7 @@ impl Draw for Histogram {
                 chart.draw_series(LineSeries::new(line, color.stroke_width(2))).map_err(|error| text(&error))?;
             drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
         }
-        let legend = chart
-            .configure_series_labels()
-            .label_font(("sans-serif", 15))
-            .border_style(BLACK)
-            .background_style(WHITE)
-            .draw();
-        legend.map_err(|error| text(&error))?;
+        draw_legend(&mut chart, SeriesLabelPosition::MiddleRight)?;
         area.present().map_err(|error| text(&error))
     }
 }
@@ -172,14 +176,7 @@ impl Draw for Curves {
         }
         let circles = self.marks.iter().map(|at| Circle::new(*at, 7, RED.stroke_width(2)));
         chart.draw_series(circles).map_err(|error| text(&error))?;
-        let legend = chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(("sans-serif", 15))
-            .border_style(BLACK)
-            .background_style(WHITE)
-            .draw();
-        legend.map_err(|error| text(&error))?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
         area.present().map_err(|error| text(&error))
     }
 }

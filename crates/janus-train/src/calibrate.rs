@@ -10,7 +10,7 @@ use janus_eval::{
 
 /// A sample's logit, whether its claim holds, and the group whose samples are not independent of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
+pub struct CalibrationSample {
     /// What the head says.
     pub logit: f64,
     /// The label.
@@ -20,15 +20,15 @@ pub struct Scored {
 }
 
 /// Labels as Platt smooths them, what holds and what does not: they keep a fit finite where logits part the labels.
-fn targets(samples: &[Scored]) -> [f64; 2] {
+fn targets(samples: &[CalibrationSample]) -> [f64; 2] {
     let positive = samples.iter().filter(|sample| sample.holds).count() as f64;
     let negative = samples.len() as f64 - positive;
     [1.0 / (negative + 2.0), (positive + 1.0) / (positive + 2.0)]
 }
 
 /// The log-loss of a line over the logits against smoothed labels.
-fn loss_of_line(samples: &[Scored], targets: [f64; 2], slope: f64, intercept: f64) -> f64 {
-    let one = |sample: &Scored| {
+fn loss_of_line(samples: &[CalibrationSample], targets: [f64; 2], slope: f64, intercept: f64) -> f64 {
+    let one = |sample: &CalibrationSample| {
         let (x, target) = (slope * sample.logit + intercept, targets[usize::from(sample.holds)]);
         // -(t ln p + (1 - t) ln (1 - p)), without overflow.
         x.max(0.0) - target * x + (-x.abs()).exp().ln_1p()
@@ -38,7 +38,7 @@ fn loss_of_line(samples: &[Scored], targets: [f64; 2], slope: f64, intercept: f6
 
 /// The temperature with the smallest log-loss (arXiv 1706.04599) against Platt's smoothed labels, between 0.01 and 100;
 /// [`Calibrator::None`] without samples.
-pub fn fit_temperature(samples: &[Scored]) -> Calibrator {
+pub fn fit_temperature(samples: &[CalibrationSample]) -> Calibrator {
     if samples.is_empty() {
         return Calibrator::None;
     }
@@ -56,7 +56,7 @@ pub fn fit_temperature(samples: &[Scored]) -> Calibrator {
 
 /// Platt's line (1999) by Newton's method with steps that are halved until the loss falls (Lin, Lin and Weng 2007).
 /// [`Calibrator::None`] where the best line does not rise, or the search does not end.
-pub fn fit_platt(samples: &[Scored]) -> Calibrator {
+pub fn fit_platt(samples: &[CalibrationSample]) -> Calibrator {
     let targets = targets(samples);
     let positive = samples.iter().filter(|sample| sample.holds).count() as f64;
     let negative = samples.len() as f64 - positive;
@@ -104,8 +104,8 @@ pub fn fit_platt(samples: &[Scored]) -> Calibrator {
 }
 
 /// Isotonic regression (pool adjacent violators), as a line through the middles of its steps.
-pub fn fit_isotonic(samples: &[Scored]) -> Calibrator {
-    let mut sorted: Vec<&Scored> = samples.iter().collect();
+pub fn fit_isotonic(samples: &[CalibrationSample]) -> Calibrator {
+    let mut sorted: Vec<&CalibrationSample> = samples.iter().collect();
     sorted.sort_by(|a, b| a.logit.total_cmp(&b.logit));
     // Steps: sum of logits, sum of labels, count. Equal logits are one step from the beginning.
     let mut steps: Vec<[f64; 3]> = Vec::new();
@@ -155,7 +155,7 @@ const LEAST_GROUPS: usize = 20;
 ///
 /// # Panics
 /// When there is not one probability for each sample.
-pub fn thresholds(probabilities: &[f64], samples: &[Scored], risk: &Risk) -> Thresholds {
+pub fn thresholds(probabilities: &[f64], samples: &[CalibrationSample], risk: &Risk) -> Thresholds {
     assert_eq!(probabilities.len(), samples.len(), "one probability for each sample");
     // The error of a verdict on the low side is a claim that holds; on the high side the mirror image.
     let side = |holds: bool| -> Option<f64> {
@@ -211,17 +211,19 @@ mod tests {
     use super::*;
 
     /// Logits around a true probability's: `n` samples whose label holds with the logistic function of `scale * logit`.
-    fn samples(n: usize, scale: f64) -> Vec<Scored> {
+    fn samples(n: usize, scale: f64) -> Vec<CalibrationSample> {
         let sample = |at: usize| {
             let logit = ((at as f64 * 0.618_034).fract() - 0.5) * 8.0;
             let draw = (at as f64 * 0.754_877_67 + 0.1).fract();
-            Scored { logit, holds: draw < 1.0 / (1.0 + (-scale * logit).exp()), group: at / 4 }
+            CalibrationSample { logit, holds: draw < 1.0 / (1.0 + (-scale * logit).exp()), group: at / 4 }
         };
         (0..n).map(sample).collect()
     }
 
-    fn loss(calibrator: &Calibrator, samples: &[Scored]) -> f64 {
-        let p = |sample: &Scored| calibrator.probability(sample.logit).expect("a number").get().clamp(1e-9, 1.0 - 1e-9);
+    fn loss(calibrator: &Calibrator, samples: &[CalibrationSample]) -> f64 {
+        let p = |sample: &CalibrationSample| {
+            calibrator.probability(sample.logit).expect("a number").get().clamp(1e-9, 1.0 - 1e-9)
+        };
         samples.iter().map(|one| if one.holds { -p(one).ln() } else { -(1.0 - p(one)).ln() }).sum::<f64>()
     }
 
@@ -241,12 +243,12 @@ mod tests {
     #[test]
     fn logits_that_are_far_too_sure_do_not_make_the_fit_diverge() {
         // Logits of +-8 of which one in ten is wrong.
-        let sample = |at: usize| Scored {
+        let sample = |at: usize| CalibrationSample {
             logit: if at.is_multiple_of(2) { 8.0 } else { -8.0 } + (at as f64 * 0.7).sin(),
             holds: at.is_multiple_of(2) != at.is_multiple_of(10),
             group: at,
         };
-        let samples: Vec<Scored> = (0..400).map(sample).collect();
+        let samples: Vec<CalibrationSample> = (0..400).map(sample).collect();
         let Calibrator::Platt { slope, intercept } = fit_platt(&samples) else { panic!("a line") };
         assert!(slope > 0.1 && slope < 0.6 && intercept.abs() < 2.0, "{slope}, {intercept}");
         assert!(loss(&fit_platt(&samples), &samples) < 0.5 * loss(&Calibrator::None, &samples));
@@ -255,7 +257,8 @@ mod tests {
     #[test]
     fn isotonic_regression_pools_what_falls() {
         let of = |labels: &[u8]| {
-            let sample = |(at, label): (usize, &u8)| Scored { logit: at as f64, holds: *label == 1, group: at };
+            let sample =
+                |(at, label): (usize, &u8)| CalibrationSample { logit: at as f64, holds: *label == 1, group: at };
             fit_isotonic(&labels.iter().enumerate().map(sample).collect::<Vec<_>>())
         };
         let expected = Calibrator::Isotonic { logits: vec![0.0, 1.5, 3.0], probabilities: vec![0.0, 0.5, 1.0] };
@@ -266,15 +269,16 @@ mod tests {
 
     #[test]
     fn labels_that_logits_part_keep_every_number_finite() {
-        let parted: Vec<Scored> =
-            (0..40).map(|at| Scored { logit: f64::from(at) - 19.5, holds: at >= 20, group: 0 }).collect();
+        let parted: Vec<CalibrationSample> =
+            (0..40).map(|at| CalibrationSample { logit: f64::from(at) - 19.5, holds: at >= 20, group: 0 }).collect();
         for calibrator in [fit_temperature(&parted), fit_platt(&parted), fit_isotonic(&parted)] {
             assert!(calibrator.is_valid(), "{calibrator:?}");
         }
         let Calibrator::Temperature { temperature } = fit_temperature(&parted) else { panic!("a temperature") };
         assert!(temperature > 0.05, "{temperature}: parted labels make no certainty");
         assert_eq!((fit_temperature(&[]), fit_platt(&[])), (Calibrator::None, Calibrator::None));
-        let turned: Vec<Scored> = parted.iter().map(|one| Scored { holds: !one.holds, ..*one }).collect();
+        let turned: Vec<CalibrationSample> =
+            parted.iter().map(|one| CalibrationSample { holds: !one.holds, ..*one }).collect();
         assert_eq!(fit_platt(&turned), Calibrator::None, "a falling line is no calibrator");
     }
 
@@ -289,15 +293,15 @@ mod tests {
                 (_, true) => 0.99,
                 (_, false) => 0.02,
             };
-            (p, Scored { logit: 0.0, holds, group: at / 2 })
+            (p, CalibrationSample { logit: 0.0, holds, group: at / 2 })
         };
-        let (p, all): (Vec<f64>, Vec<Scored>) = (0..2000).map(sample).unzip();
+        let (p, all): (Vec<f64>, Vec<CalibrationSample>) = (0..2000).map(sample).unzip();
         let found = thresholds(&p, &all, &Risk::default());
         let label = |p: f64| found.label(Probability::new(p).expect("a probability"));
         assert_eq!([0.02, 0.5, 0.99].map(label), [FalsePositive, NeedsReview, TruePositive], "{found:?}");
         let few = thresholds(&p[..60], &all[..60], &Risk::default());
         assert_eq!(few, Thresholds::default(), "0 of 30 may still be one in ten");
-        let one: Vec<Scored> = all.iter().map(|sample| Scored { group: 3, ..*sample }).collect();
+        let one: Vec<CalibrationSample> = all.iter().map(|sample| CalibrationSample { group: 3, ..*sample }).collect();
         assert_eq!(thresholds(&p, &one, &Risk::default()), Thresholds::default(), "one lineage says nothing of others");
     }
 }

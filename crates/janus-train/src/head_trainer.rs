@@ -5,7 +5,10 @@ use janus_core::{ClassificationHead, Compute, HeadShape};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{AdamW, AdamWConfig, Error, Result};
+use crate::{
+    AdamW, AdamWConfig, Error, Result,
+    tensors::{gradients, read, tensor},
+};
 
 /// Inputs of a head, row by row, and whether each row's claim holds.
 #[derive(Debug, Clone, Copy)]
@@ -162,12 +165,7 @@ pub fn head_step(
     let logits = head.forward(matrix(set.inputs, set.width), &masks);
     let labels: Vec<f32> = set.labels.iter().map(|label| f32::from(*label)).collect();
     let loss = binary_cross_entropy(logits, tensor(&labels, compute));
-    let gradients = loss.backward();
-    let of = |values: Tensor<1>| match values.grad(&gradients) {
-        Some(gradient) => read(gradient),
-        None => Ok(vec![0.0; values.dims()[0]]),
-    };
-    let gradients = head.values().into_iter().map(of).collect::<Result<_>>()?;
+    let gradients = gradients(&loss, head.values())?;
     Ok((read(loss)?[0], gradients))
 }
 
@@ -200,15 +198,6 @@ fn standardisation(set: &HeadSet<'_>) -> (Vec<f32>, Vec<f32>) {
         (mean as f32, if deviation > 1e-5 * mean.abs().max(1.0) { deviation as f32 } else { 0.0 })
     };
     means.into_iter().zip(squares).map(of).unzip()
-}
-
-fn tensor(values: &[f32], compute: &Compute) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), compute.device())
-}
-
-fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
-    let data = tensor.into_data().try_into_vec::<f32>();
-    Ok(data.map_err(|error| janus_core::Error::Compute { reason: format!("{error:?}") })?)
 }
 
 #[cfg(test)]

@@ -29,9 +29,10 @@ mod optim;
 mod order;
 mod schedule;
 mod step;
+mod tensors;
 
 pub use batch::{Batch, Example};
-pub use calibrate::{Risk, Scored, fit_isotonic, fit_platt, fit_temperature, thresholds};
+pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use error::{Error, Result};
 pub use head_trainer::{HeadSet, HeadTrainerConfig, TrainedHead, head_step, train_head};
 pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};

@@ -125,7 +125,7 @@ impl ValidationRecord {
 }
 
 /// Steps that a loss is compared with.
-const WINDOW: usize = 50;
+pub(crate) const SPIKE_WINDOW: usize = 50;
 /// Fewer than this say nothing.
 const LEAST_WINDOW: usize = 20;
 /// Standard deviations above the mean of the window.
@@ -133,7 +133,7 @@ const SPIKE: f64 = 4.0;
 
 /// The loss above which a step is a spike, after these losses; nothing as long as there are too few.
 pub fn spike_bound(losses: &[f64]) -> Option<f64> {
-    let window = &losses[losses.len().saturating_sub(WINDOW)..];
+    let window = &losses[losses.len().saturating_sub(SPIKE_WINDOW)..];
     if window.len() < LEAST_WINDOW {
         return None;
     }

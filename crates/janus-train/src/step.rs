@@ -1,9 +1,11 @@
 //! One step: loss and gradients.
 
-use burn::tensor::{Tensor, TensorData};
 use janus_core::{Adapter, LanguageModel, TrainingPass};
 
-use crate::{Batch, Result};
+use crate::{
+    Batch, Result,
+    tensors::{gradients, read, tensor},
+};
 
 /// What a step gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,17 +27,8 @@ pub fn step(model: &LanguageModel, adapter: &Adapter, batch: &Batch, training: T
     let logprobs = model.token_logprobs(&states, &batch.indices, &batch.targets);
     // What the graph does not need is not kept.
     drop(states);
-    let weights = TensorData::new(batch.weights.clone(), [batch.weights.len()]);
-    let loss = (logprobs.clone() * Tensor::from_data(weights, &logprobs.device())).sum().neg();
-    let gradients = loss.backward();
-    let read = |tensor: Tensor<1>| -> Result<Vec<f32>> {
-        let data = tensor.into_data().try_into_vec::<f32>();
-        Ok(data.map_err(|error| janus_core::Error::Compute { reason: format!("{error:?}") })?)
-    };
-    let of = |values: Tensor<1>| match values.grad(&gradients) {
-        Some(gradient) => read(gradient),
-        None => Ok(vec![0.0; values.dims()[0]]),
-    };
-    let gradients = adapter.values().into_iter().map(of).collect::<Result<_>>()?;
+    let weights = tensor(&batch.weights, model.decoder.compute());
+    let loss = (logprobs.clone() * weights).sum().neg();
+    let gradients = gradients(&loss, adapter.values())?;
     Ok(Step { loss: read(loss)?[0], logprobs: read(logprobs)?, gradients })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use ::safetensors::{Dtype, tensor::TensorView};
 use janus_data::Variant;
-use janus_http::{Claim, FACTS_VERSION, Facts, Grade, HttpPair, VulnCategory, feature_names};
+use janus_http::{FACTS_VERSION, Facts, Grade, VulnCategory, feature_names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -52,11 +52,7 @@ impl HeadFacts {
     }
 
     /// The numbers that stand beside the states.
-    pub fn vector(self, pair: &HttpPair, claim: &Claim) -> Vec<f32> {
-        if self.width() == 0 {
-            return Vec::new();
-        }
-        let facts = Facts::of(pair, claim);
+    pub fn vector(self, facts: &Facts) -> Vec<f32> {
         self.grades().flat_map(|grade| facts.vector(grade)).collect()
     }
 }
@@ -252,15 +248,15 @@ impl Bundle {
         Ok(Self { manifest, adapter, head, digest })
     }
 
-    /// The logit that the claim holds.
+    /// The logit that the claim holds, from pooled states and [`HeadFacts::vector`].
     ///
     /// # Errors
     /// When the device fails.
     ///
     /// # Panics
-    /// When `pooled` has not the width of the model.
-    pub fn logit(&self, pooled: &[f32], pair: &HttpPair, claim: &Claim) -> Result<f64> {
-        let inputs: Vec<f32> = pooled.iter().copied().chain(self.manifest.facts.vector(pair, claim)).collect();
+    /// When together they are not as wide as the head's input.
+    pub fn logit(&self, pooled: &[f32], facts: &[f32]) -> Result<f64> {
+        let inputs = [pooled, facts].concat();
         Ok(f64::from(self.head.logits(&inputs)?[0]))
     }
 

@@ -60,30 +60,24 @@ impl Calibrator {
 
     /// The probability that a claim with this logit holds; `None` where the logit is not a number.
     pub fn probability(&self, logit: f64) -> Option<Probability> {
-        if logit.is_nan() {
-            return None;
-        }
-        Probability::new(match self {
-            Self::None => logistic(logit),
-            Self::Temperature { temperature } => logistic(logit / temperature),
-            Self::Platt { slope, intercept } => logistic(slope * logit + intercept),
+        match self {
+            Self::None => Probability::of_logit(logit),
+            Self::Temperature { temperature } => Probability::of_logit(logit / temperature),
+            Self::Platt { slope, intercept } => Probability::of_logit(slope * logit + intercept),
+            Self::Isotonic { .. } if logit.is_nan() => None,
             Self::Isotonic { logits, probabilities } => {
                 let right = logits.partition_point(|other| *other <= logit);
-                match (right.checked_sub(1), logits.get(right)) {
+                Probability::new(match (right.checked_sub(1), logits.get(right)) {
                     (None, _) => probabilities[0],
                     (Some(left), None) => probabilities[left],
                     (Some(left), Some(end)) => {
                         let share = (logit - logits[left]) / (end - logits[left]);
                         probabilities[left] + share * (probabilities[right] - probabilities[left])
                     }
-                }
+                })
             }
-        })
+        }
     }
-}
-
-fn logistic(logit: f64) -> f64 {
-    1.0 / (1.0 + (-logit).exp())
 }
 
 /// Beyond which probabilities a verdict is given; between them a person must look. A side without a threshold gives no

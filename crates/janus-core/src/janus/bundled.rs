@@ -32,9 +32,9 @@ impl InUse {
     /// probability as it was calibrated; with another prior they are moved by as much.
     pub(super) fn judge(&self, prepared: &Prepared<'_>, states: &[Vec<f32>], config: &AssessConfig) -> Result<Judged> {
         let manifest = &self.bundle.manifest;
-        let width = manifest.shape.inputs - manifest.facts.width();
+        let width = manifest.shape.inputs - prepared.facts.len();
         let pooled = manifest.input.pooling.pool(&states[0], width, prepared.response.clone());
-        let logit = self.bundle.logit(&pooled, prepared.pair, prepared.claim)?;
+        let logit = self.bundle.logit(&pooled, &prepared.facts)?;
         let calibration = self.bundle.calibration(prepared.claim.category)?;
         let p = calibration.calibrator.probability(logit).ok_or_else(|| Error::Compute {
             reason: "the head's logit is not a number; the weights may be damaged".to_owned(),
@@ -51,7 +51,7 @@ mod tests {
 
     use burn::tensor::{Tensor, TensorData};
     use janus_data::Variant;
-    use janus_http::{Claim, HttpPair, VulnCategory};
+    use janus_http::{Claim, Facts, HttpPair, VulnCategory};
 
     use super::*;
     use crate::{
@@ -134,7 +134,7 @@ mod tests {
         let pooled = states.expect("read").remove(0).expect("fits").remove(0);
         let in_use = janus.bundle().expect("loaded");
         let p = Calibrator::Platt { slope: 2.0, intercept: 0.5 }
-            .probability(in_use.logit(&pooled, &pair, &claim).expect("computed"));
+            .probability(in_use.logit(&pooled, &FACTS.vector(&Facts::of(&pair, &claim))).expect("computed"));
         assert_eq!(p, Some(alone.p_vulnerable));
     }
 
@@ -196,7 +196,8 @@ mod tests {
         assert_eq!((&read.manifest, &read.digest), (&saved.manifest, &saved.digest));
         let (pair, claim) = finding();
         let pooled = numbers(plain.model().decoder.config().hidden_size);
-        let logit = |bundle: &Bundle| bundle.logit(&pooled, &pair, &claim).expect("computed").to_bits();
+        let facts = FACTS.vector(&Facts::of(&pair, &claim));
+        let logit = |bundle: &Bundle| bundle.logit(&pooled, &facts).expect("computed").to_bits();
         assert_eq!(logit(&read), logit(&saved));
         let again = folder.path().join("again");
         read.save(&again, plain.model()).expect("written");

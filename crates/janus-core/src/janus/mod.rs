@@ -13,7 +13,7 @@ use std::{
 };
 
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
-use janus_http::{Claim, HttpPair};
+use janus_http::{Claim, Facts, HttpPair};
 
 pub use self::config::{AssessConfig, JanusConfig};
 use self::{
@@ -26,12 +26,12 @@ use crate::{
     chat::ChatTemplate,
     device::{Compute, Precision},
     digest::{self, digest_of_model},
-    evidence,
+    evidence::{self, Found},
     formats::{self, bundle::Bundle},
     generate::{FinishReason, GenerateConfig, Generated, Session},
     lora::Adapter,
     model::LanguageModel,
-    prompt::{Analysis, VERDICT, prompt},
+    prompt::{Analysis, VERDICT, prompt, prompt_with},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -262,7 +262,13 @@ impl Janus {
         let attached = self.attached(claim.category, config)?;
         // A head reads the same states whether an analysis follows or not.
         let form = if config.variant.has_head() { Analysis::Full } else { config.analysis };
-        let prompt = prompt(pair, claim, config.variant, form);
+        // A page is read once for both: as text in an engineered prompt, as numbers beside the states.
+        let given = self.bundle().filter(|_| config.variant.has_head()).map(|bundle| bundle.manifest.facts);
+        let engineered = config.variant.is_engineered();
+        let is_read = engineered || given.is_some_and(|given| given.width() > 0);
+        let facts = is_read.then(|| Facts::of(pair, claim));
+        let prompt = prompt_with(pair, claim, facts.as_ref().filter(|_| engineered), form);
+        let facts = given.zip(facts).map(|(given, facts)| given.vector(&facts)).unwrap_or_default();
         let (ids, response) = self.chat.encode_located(&prompt.messages, &self.tokenizer, prompt.response)?;
         let (needed, limit) =
             (ids.len().saturating_add(self.reserve(config)), self.model.decoder.config().max_position_embeddings);
@@ -277,6 +283,7 @@ impl Janus {
             digest: digest::of_ids(&ids),
             cut_bytes: prompt.cut_bytes,
             response,
+            facts,
             ids,
         })
     }
@@ -380,11 +387,12 @@ impl Janus {
             (None, Some(p)) => (called(p), p, None),
             (None, None) => unreachable!("without a head the verdict is read"),
         };
+        let Found { evidence, quotes } = evidence::find(prepared.pair, prepared.claim, analysis.as_deref());
         let verdict = Verdict {
             label,
             p_vulnerable,
             agreement,
-            evidence: evidence::find(prepared.pair, prepared.claim, analysis.as_deref()),
+            evidence,
             analysis,
             variant: config.variant,
             tokens: TokenCounts { prompt: prepared.ids.len(), generated, cut_bytes: prepared.cut_bytes },
@@ -400,10 +408,6 @@ impl Janus {
             seed: config.seed,
             analysis: config.analysis.name().to_owned(),
             prior: config.prior,
-        };
-        let quotes = match &verdict.analysis {
-            Some(text) => evidence::count_quotes(prepared.pair, text),
-            None => [0, 0],
         };
         Ok(Assessment { verdict, audit, finish, p_written, quotes })
     }
@@ -430,6 +434,8 @@ struct Prepared<'f> {
     cut_bytes: usize,
     /// The tokens of the response.
     response: Range<usize>,
+    /// What the bundle's head is given beside the states.
+    facts: Vec<f32>,
 }
 
 impl<'f> Prepared<'f> {

@@ -6,7 +6,6 @@ mod validation;
 
 use std::{fs, path::Path, time::Instant};
 
-use burn::tensor::{Tensor, TensorData};
 use janus_core::{Adapter, Analysis, AssessConfig, Janus, TrainingPass};
 use janus_data::Sample;
 use janus_eval::benchmark::Log;
@@ -16,9 +15,10 @@ use crate::{
     AdamW, Batch, Error, Example, Result, Schedule, card,
     checkpoint::{self, Checkpoint, State, io, replace},
     clip_global_norm, curves,
-    log::{LogLine, SampleLoss, StepRecord, logged, spike_bound},
+    log::{LogLine, SPIKE_WINDOW, SampleLoss, StepRecord, logged, spike_bound},
     order::{Form, Order},
     step,
+    tensors::{read, tensor},
 };
 
 /// Trains an adapter over a frozen base model.
@@ -221,11 +221,7 @@ impl<'a> LoraTrainer<'a> {
             run.state.optimizer_step = run.optimizer.step;
             *adapter = self.with_values(adapter, &run.values);
         }
-        let earlier = lines.iter().filter_map(|line| match line {
-            LogLine::Step(record) => Some(record.loss),
-            LogLine::Validation(_) => None,
-        });
-        let bound = spike_bound(&earlier.collect::<Vec<_>>()).unwrap_or(f64::INFINITY);
+        let bound = spike_bound(&losses_before(lines)).unwrap_or(f64::INFINITY);
         let samples = asked.iter().zip(losses).map(|((sample, form), loss)| SampleLoss {
             id: sample.id.clone(),
             form: form.to_string(),
@@ -299,15 +295,20 @@ impl<'a> LoraTrainer<'a> {
     }
 
     fn with_values(&self, adapter: &Adapter, values: &[Vec<f32>]) -> Adapter {
-        let device = self.janus.model().decoder.compute().device();
-        let tensor = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device);
-        adapter.with_values(values.iter().map(tensor).collect())
+        let compute = self.janus.model().decoder.compute();
+        adapter.with_values(values.iter().map(|values| tensor(values, compute)).collect())
     }
 }
 
-fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
-    let data = tensor.into_data().try_into_vec::<f32>();
-    Ok(data.map_err(|error| janus_core::Error::Compute { reason: format!("{error:?}") })?)
+/// The losses of the last steps, as many as a spike is told from, in their order.
+fn losses_before(lines: &[LogLine]) -> Vec<f64> {
+    let steps = lines.iter().rev().filter_map(|line| match line {
+        LogLine::Step(record) => Some(record.loss),
+        LogLine::Validation(_) => None,
+    });
+    let mut losses: Vec<f64> = steps.take(SPIKE_WINDOW).collect();
+    losses.reverse();
+    losses
 }
 
 fn keep(line: LogLine, lines: &mut Vec<LogLine>, log: &mut Log) -> Result<()> {

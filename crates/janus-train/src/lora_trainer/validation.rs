@@ -3,11 +3,12 @@
 use janus_core::{Adapter, Analysis, Variant};
 use janus_eval::Confusion;
 
-use super::{LoraTrainer, read};
+use super::LoraTrainer;
 use crate::{
     Batch, Example, Result,
     log::{ValidationRecord, logged},
     order::Form,
+    tensors::read,
 };
 
 impl LoraTrainer<'_> {
