@@ -3,11 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_core::{Analysis, AssessConfig, Variant};
-use janus_eval::{Study, StudyConfig};
-use janus_examples::{AdapterArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, run, sets};
+use janus_eval::Study;
+use janus_examples::{Bar, CommonArgs, GeneralArgs, ModelArgs, SystemsArgs, run, sets};
 
-/// Evaluates the base model and the controls, stores every prediction, and makes the tables from them.
+/// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
@@ -20,17 +19,8 @@ struct Args {
     /// Database on whose training part the n-gram controls of --set train
     #[arg(long)]
     train_db: Option<PathBuf>,
-    /// Variants, separated by commas [default: SC and PE-SC, with an adapter FT-SC and FT-PE-SC too]
-    #[arg(long, value_delimiter = ',')]
-    variants: Vec<Variant>,
     #[command(flatten)]
-    adapter: AdapterArgs,
-    /// Evaluate the controls and no model
-    #[arg(long)]
-    controls_only: bool,
-    /// Whether an analysis is written: none or full
-    #[arg(long, default_value_t)]
-    analysis: Analysis,
+    systems: SystemsArgs,
     /// Folder of predictions, costs and tables; an earlier run in it goes on
     #[arg(long, default_value = "results")]
     output: PathBuf,
@@ -50,19 +40,16 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
     let mut general = args.general.client(&args.output)?;
     let mut janus = args.model.load(&args.common)?;
-    let adapters = args.adapter.attach(&mut janus)?;
-    let assess = AssessConfig { analysis: args.analysis, adapters, seed: args.common.seed, ..AssessConfig::default() };
-    let asked = |variant: &Variant| match args.variants.as_slice() {
-        [] => !variant.has_head() && (args.adapter.any() || !variant.is_fine_tuned()),
-        some => some.contains(variant),
-    };
-    let variants = Variant::ALL.into_iter().filter(|variant| !args.controls_only && asked(variant)).collect();
-    let config = StudyConfig { base: args.model.short_name(), variants, assess };
-    let mut study = Study::open(&args.output, &janus, &config)?;
-    let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * config.variants.len()).sum());
+    let mut systems = args.systems.systems(&mut janus, &args.model, &args.common)?;
+    let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
+    let count = systems.study.variants.len() + systems.bundles.len();
+    let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * count).sum());
     let result = sets.iter().try_for_each(|set| {
         let general = general.as_mut().map(|general| general.model());
-        study.evaluate(&janus, &config, set, general, &mut bar)
+        study.evaluate(&janus, &systems.study, set, general, &mut bar)?;
+        systems.bundles.iter().try_for_each(|named| {
+            study.evaluate_bundle(&mut janus, &systems.study, named, set, &mut systems.states, &mut bar)
+        })
     });
     drop(bar);
     print!("{}", study.finish()?);

@@ -1,4 +1,4 @@
-//! Phase 1: an adapter learns from labelled samples.
+//! Phase 1: an adapter learns from labelled samples. Phase 3 by another door.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,9 +10,12 @@ use janus_train::{Error, LoraTrainer};
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// What is trained: lora
-    #[arg(long, default_value = "lora", value_parser = ["lora"])]
+    /// What is trained: lora, or class, as class_trainer does it with its defaults
+    #[arg(long, default_value = "lora", value_parser = ["lora", "class"])]
     mode: String,
+    /// In the mode class, the adapter whose states the head reads
+    #[arg(long)]
+    adapter: Option<PathBuf>,
     /// Folder of the adapter, its card, the log and the checkpoint
     #[arg(long)]
     output: PathBuf,
@@ -35,6 +38,12 @@ fn main() -> ExitCode {
 }
 
 fn lora_trainer(args: Args) -> anyhow::Result<ExitCode> {
+    if args.mode == "class" {
+        let janus = args.model.load(&args.common)?;
+        println!("{}", args.lora.class(args.adapter).train(janus, &args.output, args.charts, args.common.seed)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    anyhow::ensure!(args.adapter.is_none(), "--adapter is read in --mode class");
     let (train, validation) = args.lora.samples(args.common.seed)?;
     let janus = args.model.load(&args.common)?;
     let trainer = LoraTrainer::new(&janus, &train, &validation, args.lora.config(args.common.seed))?;

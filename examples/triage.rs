@@ -47,7 +47,7 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
     let inputs = if args.input.is_empty() { vec![datasets("samples")] } else { args.input };
     let lines = input::read(&inputs, args.format, args.category)?;
     keep_inputs(&inputs, args.output.as_deref())?;
-    let mut janus = args.model.load_with(args.assess.bundle.as_deref(), &args.common)?;
+    let mut janus = args.model.load_for(&args.assess, &args.common)?;
     let config = args.assess.config(&mut janus, args.common.seed)?;
     let target = (args.output.as_deref(), args.output_format, args.resume);
     let (mut writer, earlier) = RecordWriter::open(target, &lines, &janus.record_settings(&config))?;

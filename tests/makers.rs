@@ -151,3 +151,53 @@ fn a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not_and_triage_r
         assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark_read_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = ["--num", "60", "--uncurated", "--db", "samples.sqlite"];
+    let output = data_generator(folder.path(), &args).output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let model = |program_path: &str, args: &[&str]| {
+        let mut command = program(program_path, folder.path());
+        command.arg("--model").arg(TINY.path()).args(["--offline", "--precision", "f32"]).args(args);
+        command.env("JANUS_CACHE", folder.path()).output().expect("the program starts")
+    };
+    let trained = model(
+        env!("CARGO_BIN_EXE_class_trainer"),
+        &["--db", "samples.sqlite", "--output", "bundle", "--charts", "--states", "states.sqlite"],
+    );
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    assert!(stdout(&trained).contains("heads tried; chosen:"), "{}", stdout(&trained));
+    assert!(fs::read(folder.path().join("bundle/layers.png")).expect("drawn").starts_with(b"\x89PNG"));
+    let again =
+        model(env!("CARGO_BIN_EXE_lora_trainer"), &["--mode", "class", "--db", "samples.sqlite", "--output", "again"]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(stdout(&again), stdout(&trained));
+    let read = |run: &str| fs::read(folder.path().join(run).join("manifest.json")).expect("there");
+    assert_eq!(read("again"), read("bundle"));
+    let answered = model(
+        env!("CARGO_BIN_EXE_triage"),
+        &["--bundle", "bundle", "--analysis", "none", "--prior", "0.1", "--output-format", "jsonl"],
+    );
+    assert!(answered.status.success(), "{}", stderr(&answered));
+    for line in stdout(&answered).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!((&line["variant"], &line["audit"]["prior"]), (&"FT-PE-CH".into(), &0.1.into()), "{line}");
+    }
+    let benchmark = |args: &[&str]| {
+        let fixed = ["--db", "samples.sqlite", "--set", "/dev/null", "--analysis", "none", "--output", "results"];
+        model(env!("CARGO_BIN_EXE_benchmark"), &[&fixed, args].concat())
+    };
+    let evaluated = benchmark(&["--variants", "FT-PE-CH", "--bundle", "bundle", "--bundle", "control: own name=again"]);
+    assert!(evaluated.status.success(), "{}", stderr(&evaluated));
+    for name in ["-FT-PE-CH, no analysis | all", "control: own name, no analysis | all"] {
+        assert!(stdout(&evaluated).contains(name), "{}", stdout(&evaluated));
+    }
+    assert!(benchmark(&["--variants", "FT-PE-CH", "--bundle", "bundle"]).status.success(), "nothing is left to do");
+    let refused = benchmark(&["--variants", "FT-CH"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("needs --bundle"), "{}", stderr(&refused));
+    let refused = model(env!("CARGO_BIN_EXE_lora_trainer"), &["--adapter", "again", "--output", "x"]);
+    assert!(stderr(&refused).contains("--mode class"), "{}", stderr(&refused));
+}

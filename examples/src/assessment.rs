@@ -1,22 +1,33 @@
 //! Flags of how findings are assessed.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
-use janus_core::{Analysis, AssessConfig, Janus, Sampling, Variant, VulnCategory};
+use janus_core::{
+    Analysis, AssessConfig, BundleManifest, DeviceChoice, Janus, Precision, Sampling, Variant, VulnCategory,
+    digest_of_model,
+};
+
+use crate::DeviceArgs;
+
+/// The shipped bundle, below `datasets`.
+const SHIPPED: &str = "bundles/http-v1";
 
 /// How a finding is answered.
 #[derive(clap::Args, Debug)]
 pub struct AssessArgs {
     /// How the probability is made: SC, PE-SC, FT-SC, FT-PE-SC, FT-CH or FT-PE-CH [default: the bundle's; FT-PE-SC with an
-    /// adapter; else PE-SC]
+    /// adapter]
     #[arg(long)]
     variant: Option<Variant>,
-    /// Folder of a bundle: adapter, classification head, calibration
+    /// Folder of a bundle: adapter, classification head, calibration [default: the shipped one, with its base]
     #[arg(long)]
-    pub bundle: Option<PathBuf>,
+    bundle: Option<PathBuf>,
     /// The share of true findings where this is used, 0 to 1 [default: that of the bundle's calibration]
-    #[arg(long, requires = "bundle")]
+    #[arg(long)]
     prior: Option<f64>,
     #[command(flatten)]
     adapter: AdapterArgs,
@@ -32,6 +43,25 @@ pub struct AssessArgs {
 }
 
 impl AssessArgs {
+    /// The bundle that was asked for, or the shipped one where nothing speaks against it.
+    ///
+    /// # Errors
+    /// When the base model cannot be read.
+    pub(crate) fn bundle(&self, base: &Path, device: &DeviceArgs) -> anyhow::Result<Option<PathBuf>> {
+        let other = self.adapter.any() || self.variant.is_some_and(|variant| !variant.has_head());
+        if self.bundle.is_some() || other {
+            return Ok(self.bundle.clone());
+        }
+        let Some(folder) = shipped_bundle(&digest_of_model(base)?) else { return Ok(None) };
+        let precision = BundleManifest::read(&folder)?.precision;
+        let same = device.precision == Precision::Auto || device.precision.name() == precision;
+        if !same || device.device != DeviceChoice::Flex {
+            tracing::warn!("the shipped bundle is for --device flex and --precision {precision}: answering without it");
+            return Ok(None);
+        }
+        Ok(Some(folder))
+    }
+
     /// The settings; attaches the adapters.
     ///
     /// # Errors
@@ -43,7 +73,8 @@ impl AssessArgs {
         let reads = variant.is_fine_tuned() && !variant.has_head();
         anyhow::ensure!(adapters.is_empty() || reads, "--variant {variant} reads no --adapter");
         anyhow::ensure!(!adapters.is_empty() || !reads, "--variant {variant} needs --adapter DIR");
-        anyhow::ensure!(self.bundle.is_some() || !variant.has_head(), "--variant {variant} needs --bundle DIR");
+        anyhow::ensure!(janus.bundle().is_some() || !variant.has_head(), "--variant {variant} needs --bundle DIR");
+        anyhow::ensure!(self.prior.is_none() || variant.has_head(), "--variant {variant} reads no --prior");
         Ok(AssessConfig {
             variant,
             adapters,
@@ -55,6 +86,13 @@ impl AssessArgs {
             ..AssessConfig::default()
         })
     }
+}
+
+/// The folder of the shipped bundle, where it is there and belongs to this base.
+pub(crate) fn shipped_bundle(digest: &str) -> Option<PathBuf> {
+    let folder = crate::datasets(SHIPPED);
+    let manifest = BundleManifest::read(&folder).ok()?;
+    (manifest.base == digest).then_some(folder)
 }
 
 /// Flags of adapters.

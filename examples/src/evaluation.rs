@@ -116,22 +116,23 @@ fn part(db: &Path, wanted: Part, seed: u64) -> anyhow::Result<Vec<Sample>> {
     Ok(samples.into_iter().zip(parts).filter(|(_, part)| *part == wanted).map(|(sample, _)| sample).collect())
 }
 
-/// The samples of the parts train and validation, of one category or of all.
+/// The samples of parts of the database that `--db` names, or of the published set; of one category or of all.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn training_samples(
+pub(crate) fn parts(
     db: &Path,
+    wanted: &[Part],
     category: Option<VulnCategory>,
     seed: u64,
-) -> anyhow::Result<(Vec<Sample>, Vec<Sample>)> {
+) -> anyhow::Result<Vec<Vec<Sample>>> {
     let db = crate::generation::readable(db)?;
-    let of = |wanted| -> anyhow::Result<Vec<Sample>> {
-        let mut samples = part(&db, wanted, seed)?;
+    let of = |wanted: &Part| {
+        let mut samples = part(&db, *wanted, seed)?;
         samples.retain(|sample| category.is_none_or(|category| sample.claim.category == category));
         Ok(samples)
     };
-    Ok((of(Part::Train)?, of(Part::Validation)?))
+    wanted.iter().map(of).collect()
 }
 
 fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {

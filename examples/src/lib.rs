@@ -1,10 +1,12 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
 mod assessment;
+mod classification;
 mod evaluation;
 mod generation;
 mod output;
 mod progress;
+mod systems;
 mod training;
 
 use std::{
@@ -20,10 +22,12 @@ use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use assessment::{AdapterArgs, AssessArgs};
-pub use evaluation::{General, GeneralArgs, sets, training_samples};
+pub use classification::{ClassArgs, StatesArgs};
+pub use evaluation::{General, GeneralArgs, sets};
 pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
+pub use systems::SystemsArgs;
 pub use training::LoraArgs;
 
 /// Flags that every program takes.
@@ -106,23 +110,29 @@ impl ModelArgs {
     /// # Errors
     /// When it cannot be found, fetched or loaded.
     pub fn load(&self, common: &CommonArgs) -> anyhow::Result<Janus> {
-        self.load_with(None, common)
+        self.load_with(common, |_| Ok(None))
     }
 
-    /// The same with the bundle in a folder.
+    /// The same with the bundle that findings are assessed with.
     ///
     /// # Errors
     /// When either cannot be found, fetched or loaded.
-    pub fn load_with(&self, bundle: Option<&Path>, common: &CommonArgs) -> anyhow::Result<Janus> {
+    pub fn load_for(&self, assess: &AssessArgs, common: &CommonArgs) -> anyhow::Result<Janus> {
+        self.load_with(common, |base| assess.bundle(base, &self.device))
+    }
+
+    fn load_with(
+        &self,
+        common: &CommonArgs,
+        bundle: impl FnOnce(&Path) -> anyhow::Result<Option<PathBuf>>,
+    ) -> anyhow::Result<Janus> {
         let device = self.device.choice()?;
         let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
         let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
         let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
-        tracing::info!(path = %path.display(), %device, "loading the base model");
-        Ok(Janus::load(
-            path,
-            &JanusConfig { device, precision: self.device.precision, bundle: bundle.map(Path::to_owned) },
-        )?)
+        let bundle = bundle(&path)?;
+        tracing::info!(path = %path.display(), ?bundle, %device, "loading the base model");
+        Ok(Janus::load(path, JanusConfig { device, precision: self.device.precision, bundle })?)
     }
 }
 

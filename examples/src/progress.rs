@@ -25,7 +25,7 @@ impl Bar {
 
     /// A bar of samples.
     pub fn samples(total: usize) -> Self {
-        Self::new(Some(total as u64), "{spinner} {pos}/{len} samples {wide_bar} {per_sec} {elapsed} (left: {eta})")
+        Self::new(Some(total as u64), "{spinner} {pos}/{len} {msg} {wide_bar} {per_sec} {elapsed} (left: {eta})")
     }
 
     /// A bar of training steps.
@@ -92,6 +92,16 @@ impl janus_core::Progress for Bar {
 
     fn stop(&self) -> bool {
         crate::stopped()
+    }
+}
+
+impl janus_train::ClassProgress for Bar {
+    fn phase(&mut self, name: &str, units: usize) {
+        tracing::info!(name, units, "phase");
+        self.bar.set_message(name.to_owned());
+        self.bar.set_length(units as u64);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use janus_core::{LoraConfig, TargetModules, VulnCategory};
-use janus_data::Sample;
+use janus_data::{Part, Sample};
 use janus_train::LoraTrainerConfig;
 
-use crate::training_samples;
+use crate::{ClassArgs, evaluation::parts};
 
 /// What an adapter learns from, and how.
 #[derive(clap::Args, Debug)]
@@ -49,7 +49,15 @@ impl LoraArgs {
     /// # Errors
     /// When the database cannot be read.
     pub fn samples(&self, seed: u64) -> anyhow::Result<(Vec<Sample>, Vec<Sample>)> {
-        training_samples(&self.db, self.category, seed)
+        let [train, validation] = parts(&self.db, &[Part::Train, Part::Validation], self.category, seed)?
+            .try_into()
+            .expect("as many as were wanted");
+        Ok((train, validation))
+    }
+
+    /// Phase 3 on the same samples, with the defaults of `class_trainer`.
+    pub fn class(&self, adapter: Option<PathBuf>) -> ClassArgs {
+        ClassArgs::on(self.db.clone(), self.category, adapter)
     }
 
     /// The trainer's settings.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::golden;
 
 /// The base model's file, or `None` with a loud line. `.ci/run` fetches it and sets JANUS_REQUIRE_ALL.
-fn base() -> Option<PathBuf> {
+pub(crate) fn base() -> Option<PathBuf> {
     let config = HubConfig { offline: true, ..HubConfig::from_env() };
     match janus_hub::resolve(DEFAULT_BASE, &config, &mut ()) {
         Ok(path) => Some(path),

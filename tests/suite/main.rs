@@ -2,6 +2,7 @@
 
 mod adapters;
 mod base_model;
+mod class_trainer;
 mod convert;
 mod decoder;
 mod gguf;

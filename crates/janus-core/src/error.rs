@@ -131,6 +131,13 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// What keeps states failed.
+    #[error("the store of hidden states failed")]
+    StateStore {
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The caller asked to stop.
     #[error("stopped before the work was complete")]
     Interrupted,

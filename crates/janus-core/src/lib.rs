@@ -59,12 +59,12 @@ pub use device::{Compute, DeviceChoice, Precision};
 pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
 pub use formats::{
-    bundle::{Bundle, BundleManifest, CategoryCalibration, HeadFacts},
+    bundle::{Bundle, BundleManifest, CategoryCalibration, HeadFacts, Judged},
     merge, write_tiny_model,
 };
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
 pub use head::{Calibrator, ClassificationHead, HeadInput, HeadShape, LmHead, Pooling, Thresholds, with_prior};
-pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress};
+pub use janus::{AssessConfig, Assessment, Janus, JanusConfig, Progress, StateStore};
 pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};
 pub use lora::{Adapter, LoraConfig, TargetModules};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use janus_core::{AssessConfig, Janus, Progress, VerdictLabel};
-use janus_data::{Sample, error_chain};
+use janus_data::{Probability, Sample, error_chain};
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -160,6 +160,16 @@ impl Evaluated<'_> {
         Prediction { p_vulnerable: Some(p), called: Some(p >= 0.5), ..self.prediction(system, index) }
     }
 
+    /// What a verdict says of the sample `index`.
+    pub fn judged(&self, system: &str, index: usize, p: Probability, label: VerdictLabel) -> Prediction {
+        let called = match label {
+            VerdictLabel::TruePositive => Some(true),
+            VerdictLabel::FalsePositive => Some(false),
+            VerdictLabel::NeedsReview => None,
+        };
+        Prediction { called, ..self.scored(system, index, p.get()) }
+    }
+
     /// That the sample `index` was not answered.
     pub fn unanswered(&self, system: &str, index: usize, error: String) -> Prediction {
         Prediction { error: Some(error), ..self.prediction(system, index) }
@@ -212,12 +222,7 @@ pub fn language_model(
                     let sample = &evaluated.samples[*index];
                     let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, evaluated.reader);
                     let verdict = answer.verdict;
-                    let called = match verdict.label {
-                        VerdictLabel::TruePositive => Some(true),
-                        VerdictLabel::FalsePositive => Some(false),
-                        VerdictLabel::NeedsReview => None,
-                    };
-                    let prediction = evaluated.scored(system, *index, verdict.p_vulnerable.get());
+                    let prediction = evaluated.judged(system, *index, verdict.p_vulnerable, verdict.label);
                     let cost = Cost {
                         system: system.to_owned(),
                         id: prediction.id.clone(),
@@ -226,7 +231,6 @@ pub fn language_model(
                         seconds: verdict.seconds / batch.len() as f64,
                         peak_mb: peak_mb(),
                     };
-                    let prediction = Prediction { called, ..prediction };
                     sink(Answer { prediction, cost: Some(cost), analysis })?;
                 }
             }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use janus_core::{Analysis, AssessConfig, Janus, Progress, Variant};
+use janus_core::{Analysis, AssessConfig, Bundle, Janus, Progress, StateStore, Variant};
 use janus_data::{Sample, split};
 use janus_http::VulnCategory;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Answer, Control, Cost, Error, Prediction, Reader, Result, WrittenAnalysis,
     benchmark::{self, Evaluated, Log, WrittenAnswer},
+    head::HeadUnderTest,
     report,
 };
 
@@ -33,10 +34,56 @@ pub struct LabelledSet {
 pub struct StudyConfig {
     /// The base model's name in tables.
     pub base: String,
+    /// What stands behind the variant in tables: which adapter it is, where several are compared.
+    pub label: Option<String>,
     /// The variants of the base model.
     pub variants: Vec<Variant>,
     /// How each finding is assessed; the variant in it is replaced.
     pub assess: AssessConfig,
+}
+
+impl StudyConfig {
+    /// The name of a variant in tables.
+    fn system(&self, variant: Variant) -> String {
+        let label = self.label.as_ref().map_or(String::new(), |label| format!(" ({label})"));
+        format!("{}-{variant}{label}{}", self.base, self.form())
+    }
+
+    fn form(&self) -> &'static str {
+        if self.assess.analysis == Analysis::None { ", no analysis" } else { "" }
+    }
+
+    /// What makes each system what it is, by its name.
+    fn systems(&self, janus: &Janus, bundles: &[NamedBundle]) -> serde_json::Map<String, Value> {
+        let digest = |(category, name): (&VulnCategory, &String)| {
+            (category.name().to_owned(), janus.adapter_digest(name).into())
+        };
+        let adapters = Value::Object(self.assess.adapters.iter().map(digest).collect());
+        let adapted = self.variants.iter().filter(|variant| variant.is_fine_tuned());
+        let adapted = adapted.map(|variant| (self.system(*variant), json!({ "adapters": adapters })));
+        let bundles = bundles.iter().map(|named| (named.system(self), json!({ "bundle": named.bundle.digest })));
+        adapted.chain(bundles).collect()
+    }
+}
+
+/// A bundle to evaluate.
+#[derive(Debug, Clone)]
+pub struct NamedBundle {
+    /// Its name in tables, where it is not that of its variant.
+    pub name: Option<String>,
+    /// The bundle.
+    pub bundle: Bundle,
+    /// The name under which its adapter is attached.
+    pub adapter: String,
+}
+
+impl NamedBundle {
+    fn system(&self, config: &StudyConfig) -> String {
+        match &self.name {
+            Some(name) => format!("{name}{}", config.form()),
+            None => config.system(self.bundle.manifest.facts.variant()),
+        }
+    }
 }
 
 /// A model behind a server: its name in tables, and how it is asked.
@@ -63,35 +110,21 @@ impl Study {
     ///
     /// # Errors
     /// When it cannot be read, or was made with other settings.
-    pub fn open(folder: &Path, janus: &Janus, config: &StudyConfig) -> Result<Self> {
-        let io = |source| Error::Io { operation: "open", path: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(io)?;
+    pub fn open(folder: &Path, janus: &Janus, config: &StudyConfig, bundles: &[NamedBundle]) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|source| Error::Io {
+            operation: "open",
+            path: folder.to_owned(),
+            source,
+        })?;
         let assess = &config.assess;
-        let mut now = json!({
-            "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
-            "temperature": assess.sampling.temperature, "seed": assess.seed, "precision": janus.precision().name(),
-        });
-        if !assess.adapters.is_empty() {
-            let digest = |(category, name): (&VulnCategory, &String)| {
-                (category.name().to_owned(), janus.adapter_digest(name).into())
-            };
-            now["adapters"] = Value::Object(assess.adapters.iter().map(digest).collect());
-        }
-        let path = folder.join("settings.json");
-        match fs::read(&path) {
-            Err(_) => fs::write(&path, format!("{now}\n")).map_err(io)?,
-            Ok(bytes) => {
-                let earlier: Value = serde_json::from_slice(&bytes).map_err(|source| Error::Line {
-                    path: path.clone(),
-                    line: 1,
-                    source,
-                })?;
-                if earlier != now {
-                    let (earlier, now) = (earlier.to_string(), now.to_string());
-                    return Err(Error::OtherSettings { path: folder.to_owned(), earlier, now });
-                }
-            }
-        }
+        keep_settings(
+            folder,
+            json!({
+                "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
+                "temperature": assess.sampling.temperature, "seed": assess.seed, "precision": janus.precision().name(),
+            }),
+            config.systems(janus, bundles),
+        )?;
         let predictions: (Log, Vec<Prediction>) = Log::open(&folder.join("predictions.jsonl"))?;
         let costs = Log::open(&folder.join("costs.jsonl"))?;
         let writes = assess.analysis == Analysis::Full;
@@ -138,8 +171,7 @@ impl Study {
         }
         for variant in &config.variants {
             let assess = AssessConfig { variant: *variant, ..config.assess.clone() };
-            let form = if assess.analysis == Analysis::None { ", no analysis" } else { "" };
-            let system = format!("{}-{variant}{form}", config.base);
+            let system = config.system(*variant);
             let done = self.predictions.1.clone();
             benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |answer| {
                 self.keep(answer)
@@ -151,6 +183,32 @@ impl Study {
             benchmark::general_model(&system, &evaluated, &done, general.ask, |answer| self.keep(answer))?;
         }
         Ok(())
+    }
+
+    /// Evaluates a bundle on one set. Without analyses its head reads states that are computed once and kept in `store`.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate); when the store fails.
+    pub fn evaluate_bundle(
+        &mut self,
+        janus: &mut Janus,
+        config: &StudyConfig,
+        named: &NamedBundle,
+        set: &LabelledSet,
+        store: &mut dyn StateStore,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let groups = split::groups(&set.samples);
+        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
+        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups, reader: reader.as_ref() };
+        let (system, done) = (named.system(config), self.predictions.1.clone());
+        if config.assess.analysis == Analysis::None {
+            let head = HeadUnderTest { system: &system, bundle: &named.bundle, adapter: &named.adapter };
+            return head.predict(janus, &evaluated, &done, store, progress, |prediction| self.keep(prediction.into()));
+        }
+        janus.use_bundle(named.bundle.clone());
+        let assess = AssessConfig { variant: named.bundle.manifest.facts.variant(), ..config.assess.clone() };
+        benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |answer| self.keep(answer))
     }
 
     fn keep(&mut self, answer: Answer) -> Result<()> {
@@ -187,6 +245,34 @@ impl Study {
         }
         Ok(tables)
     }
+}
+
+/// Compares what a folder was made with, and adds the systems that are new in it.
+fn keep_settings(folder: &Path, mut now: Value, systems: serde_json::Map<String, Value>) -> Result<()> {
+    let path = folder.join("settings.json");
+    let mut all = serde_json::Map::new();
+    if let Ok(bytes) = fs::read(&path) {
+        let mut earlier: Value =
+            serde_json::from_slice(&bytes).map_err(|source| Error::Line { path: path.clone(), line: 1, source })?;
+        if let Some(Value::Object(known)) = earlier.as_object_mut().and_then(|earlier| earlier.remove("systems")) {
+            all = known;
+        }
+        let differs = |(name, system): (&String, &Value)| all.get(name).is_some_and(|known| known != system);
+        let other = systems.iter().find(|(name, system)| differs((name, system)));
+        let (earlier, now) = match other {
+            Some((name, system)) => (all[name].clone(), system.clone()),
+            None => (earlier, now.clone()),
+        };
+        if earlier != now {
+            let (earlier, now) = (earlier.to_string(), now.to_string());
+            return Err(Error::OtherSettings { path: folder.to_owned(), earlier, now });
+        }
+    }
+    all.extend(systems);
+    if !all.is_empty() {
+        now["systems"] = Value::Object(all);
+    }
+    fs::write(&path, format!("{now}\n")).map_err(|source| Error::Io { operation: "write", path, source })
 }
 
 /// What tells one answer from another.

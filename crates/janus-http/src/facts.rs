@@ -429,7 +429,7 @@ mod tests {
         let query = "q=%3Csvg+onload%3Dalert(1)%3E";
         let facts = facts(query, page, claim.clone());
         assert_eq!(facts.text(&[Grade::Observation]), "q returns in HTML text; literal: <>()= ; shown as html");
-        assert_eq!(facts.text(&[Grade::RuleVerdict]), "rule: true, from HTML text it adds a event handler");
+        assert_eq!(facts.text(&[Grade::RuleVerdict]), "rule: true, from HTML text it adds an event handler");
         let blocked = page.replace("\r\n\r\n", "\r\nContent-Security-Policy: default-src 'self'\r\n\r\n");
         let blocked = super::tests::facts(query, &blocked, claim);
         assert_eq!(blocked.verdict.holds, Some(false));

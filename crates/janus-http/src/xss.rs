@@ -64,8 +64,9 @@ pub(crate) fn judge(pair: &HttpPair, claim: &Claim, reflections: &Reflections) -
         return answer(false, format!("in {} it adds no script", first.context.name()), Some(first));
     };
     let kind = effect.effect.as_ref().map_or("script", |effect| effect.kind.name());
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     match live.iter().find(|place| is_allowed(pair, reflections, place)) {
-        Some(place) => answer(true, format!("from {} it adds a {kind}", place.context.name()), Some(place)),
-        None => answer(false, format!("it adds a {kind}, which the policy blocks"), Some(effect)),
+        Some(place) => answer(true, format!("from {} it adds {article} {kind}", place.context.name()), Some(place)),
+        None => answer(false, format!("it adds {article} {kind}, which the policy blocks"), Some(effect)),
     }
 }

@@ -81,6 +81,13 @@ pub struct TrainedHead {
     pub best: usize,
 }
 
+impl TrainedHead {
+    /// The validation log-loss of the best pass, in nats.
+    pub fn loss(&self) -> f64 {
+        self.validation_losses[self.best]
+    }
+}
+
 /// Trains a head, and keeps it as it was when the validation loss was lowest. The same seed gives the same bytes.
 ///
 /// # Errors

@@ -10,8 +10,9 @@
 //! [`LoraTrainer`] is phase 1: samples, in an [`Order`] that its seed decides, asked through the prompt of use and taught
 //! the tokens that are read in use; validation, the best checkpoint, exact resumption.
 //!
-//! [`train_head`] is phase 3: stored hidden states in, a classification head out, early stopping on validation; then
-//! calibrators and [`thresholds`] from samples that neither adapter nor head has seen.
+//! [`ClassTrainer`] is phase 3: states of the frozen model, computed once and stored; a search for the states that are read,
+//! for a shape and for the facts beside them, each head by [`train_head`]; calibrators and [`thresholds`] from samples that
+//! neither adapter nor head has seen; the bundle.
 //!
 //! What this crate deliberately does not do: read samples from disk, or draw a random number that does not follow from a
 //! seed and a step.
@@ -20,6 +21,7 @@ mod batch;
 mod calibrate;
 mod card;
 mod checkpoint;
+mod class_trainer;
 mod curves;
 mod error;
 mod head_trainer;
@@ -27,12 +29,16 @@ mod log;
 mod lora_trainer;
 mod optim;
 mod order;
+mod samples;
 mod schedule;
 mod step;
 mod tensors;
 
 pub use batch::{Batch, Example};
 pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temperature, thresholds};
+pub use class_trainer::{
+    Cell, ClassParts, ClassProgress, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, ValidationOfHead,
+};
 pub use error::{Error, Result};
 pub use head_trainer::{HeadSet, HeadTrainerConfig, TrainedHead, head_step, train_head};
 pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ::safetensors::{Dtype, tensor::TensorView};
-use janus_data::Variant;
+use janus_data::{Probability, Variant, VerdictLabel};
 use janus_http::{FACTS_VERSION, Facts, Grade, VulnCategory, feature_names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -122,6 +122,15 @@ pub struct Bundle {
     pub digest: String,
 }
 
+/// What a classification head says of a finding, as it was calibrated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judged {
+    /// That the claim holds.
+    pub p: Probability,
+    /// What follows from the thresholds.
+    pub label: VerdictLabel,
+}
+
 impl BundleManifest {
     /// The manifest of a bundle for a model as it is computed now. Files are added when it is written.
     pub fn new(model: &LanguageModel, input: HeadInput, facts: HeadFacts, shape: HeadShape) -> Self {
@@ -227,7 +236,7 @@ impl Bundle {
             }
         }
         let config = model.decoder.config();
-        let inputs = config.hidden_size + manifest.facts.width();
+        let inputs = manifest.input.pooling.width(config.hidden_size) + manifest.facts.width();
         if manifest.input.layer > config.num_hidden_layers || manifest.shape.inputs != inputs {
             return Err(refuse(format!(
                 "its head reads {} numbers of layer {}; the model and the facts have {inputs} and {} layers",
@@ -258,6 +267,21 @@ impl Bundle {
     pub fn logit(&self, pooled: &[f32], facts: &[f32]) -> Result<f64> {
         let inputs = [pooled, facts].concat();
         Ok(f64::from(self.head.logits(&inputs)?[0]))
+    }
+
+    /// What the head says of a finding of a category, from pooled states and [`HeadFacts::vector`].
+    ///
+    /// # Errors
+    /// When the bundle knows nothing of the category, the logit is not a number, or the device fails.
+    ///
+    /// # Panics
+    /// When together they are not as wide as the head's input.
+    pub fn judge(&self, category: VulnCategory, pooled: &[f32], facts: &[f32]) -> Result<Judged> {
+        let calibration = self.calibration(category)?;
+        let p = calibration.calibrator.probability(self.logit(pooled, facts)?).ok_or_else(|| Error::Compute {
+            reason: "the head's logit is not a number; the weights may be damaged".to_owned(),
+        })?;
+        Ok(Judged { p, label: calibration.thresholds.label(p) })
     }
 
     /// What it knows of a category.

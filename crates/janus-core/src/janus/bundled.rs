@@ -1,9 +1,13 @@
 //! The second head's verdict.
 
-use janus_data::{Probability, VerdictLabel};
+use janus_data::Probability;
 
 use super::{AssessConfig, Prepared, adapters::Attached};
-use crate::{Error, Result, formats::bundle::Bundle, head::with_prior};
+use crate::{
+    Result,
+    formats::bundle::{Bundle, Judged},
+    head::with_prior,
+};
 
 /// A bundle in use: its adapter is attached for its own variant.
 #[derive(Debug)]
@@ -14,12 +18,11 @@ pub(super) struct InUse {
 
 /// What the classification head says of a finding.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Judged {
+pub(super) struct Opinion {
     /// As it was calibrated: thresholds and agreement go by it.
-    pub(super) calibrated: Probability,
+    pub(super) judged: Judged,
     /// With the prior that was asked for.
     pub(super) p_vulnerable: Probability,
-    pub(super) label: VerdictLabel,
 }
 
 impl InUse {
@@ -30,18 +33,19 @@ impl InUse {
 
     /// Judges a finding by the states of its prompt, `[n_tokens, hidden_size]` in the bundle's layer. Thresholds hold for the
     /// probability as it was calibrated; with another prior they are moved by as much.
-    pub(super) fn judge(&self, prepared: &Prepared<'_>, states: &[Vec<f32>], config: &AssessConfig) -> Result<Judged> {
-        let manifest = &self.bundle.manifest;
-        let width = manifest.shape.inputs - prepared.facts.len();
-        let pooled = manifest.input.pooling.pool(&states[0], width, prepared.response.clone());
-        let logit = self.bundle.logit(&pooled, &prepared.facts)?;
-        let calibration = self.bundle.calibration(prepared.claim.category)?;
-        let p = calibration.calibrator.probability(logit).ok_or_else(|| Error::Compute {
-            reason: "the head's logit is not a number; the weights may be damaged".to_owned(),
-        })?;
-        let label = calibration.thresholds.label(p);
-        let p_vulnerable = config.prior.map_or(p, |prior| with_prior(p, calibration.share_holding, prior));
-        Ok(Judged { calibrated: p, p_vulnerable, label })
+    pub(super) fn judge(
+        &self,
+        prepared: &Prepared<'_>,
+        states: &[Vec<f32>],
+        hidden_size: usize,
+        config: &AssessConfig,
+    ) -> Result<Opinion> {
+        let pooled = self.bundle.manifest.input.pooling.pool(&states[0], hidden_size, prepared.response.clone());
+        let category = prepared.claim.category;
+        let judged = self.bundle.judge(category, &pooled, &prepared.facts)?;
+        let share = self.bundle.calibration(category)?.share_holding;
+        let p_vulnerable = config.prior.map_or(judged.p, |prior| with_prior(judged.p, share, prior));
+        Ok(Opinion { judged, p_vulnerable })
     }
 }
 
@@ -50,7 +54,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use burn::tensor::{Tensor, TensorData};
-    use janus_data::Variant;
+    use janus_data::{Variant, VerdictLabel};
     use janus_http::{Claim, Facts, HttpPair, VulnCategory};
 
     use super::*;

@@ -15,10 +15,13 @@ use std::{
 use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
 use janus_http::{Claim, Facts, HttpPair};
 
-pub use self::config::{AssessConfig, JanusConfig};
 use self::{
     adapters::Attached,
-    bundled::{InUse, Judged},
+    bundled::{InUse, Opinion},
+};
+pub use self::{
+    config::{AssessConfig, JanusConfig},
+    states::StateStore,
 };
 use crate::{
     Error, Result,
@@ -94,9 +97,14 @@ impl Janus {
         let compute = config.device.init(precision)?;
         let mut janus = Self::load_on(base, &compute).map_err(|error| error.in_file(base))?;
         if let Some(folder) = &config.bundle {
-            janus.bundle = Some(InUse::new(Bundle::load(folder, &janus.model)?));
+            janus.use_bundle(Bundle::load(folder, &janus.model)?);
         }
         Ok(janus)
+    }
+
+    /// Takes a bundle into use, in place of the one that was.
+    pub fn use_bundle(&mut self, bundle: Bundle) {
+        self.bundle = Some(InUse::new(bundle));
     }
 
     /// The bundle in use.
@@ -323,11 +331,11 @@ impl Janus {
         };
         let reserve = if config.analysis == Analysis::Full { self.reserve(config) } else { 0 };
         let mut session = Session::new(&self.model, prompts(&lead), adapters, reserve, &layers)?;
-        let judged: Vec<Option<Judged>> = group
-            .iter()
-            .enumerate()
-            .map(|(row, prepared)| bundle.map(|in_use| in_use.judge(prepared, session.states(row), config)).transpose())
-            .collect::<Result<_>>()?;
+        let width = self.model.decoder.config().hidden_size;
+        let judge = |(row, prepared): (usize, &Prepared<'_>)| {
+            bundle.map(|in_use| in_use.judge(prepared, session.states(row), width, config)).transpose()
+        };
+        let opinions: Vec<Option<Opinion>> = group.iter().enumerate().map(judge).collect::<Result<_>>()?;
         let (written, tokens, logits): (Vec<Option<Generated>>, _, Vec<Vec<f32>>) = match config.analysis {
             // The verdict line stands right behind the prompt.
             Analysis::None => {
@@ -351,38 +359,38 @@ impl Janus {
             }
         };
         let seconds = start.elapsed().as_secs_f64();
-        let answers = group.iter().zip(judged).zip(written.into_iter().zip(logits));
+        let answers = group.iter().zip(opinions).zip(written.into_iter().zip(logits));
         answers
-            .map(|((prepared, judged), (written, row))| {
+            .map(|((prepared, opinion), (written, row))| {
                 // What is written under a head is a second opinion; alone it is the verdict.
-                let p_written = match (judged, config.analysis) {
+                let p_written = match (opinion, config.analysis) {
                     (Some(_), Analysis::None) => None,
                     _ => Some(tokens.probability(&row)?),
                 };
-                let answer = Answered { written, lead: tokens.lead.len(), p_written, judged, seconds };
+                let answer = Answered { written, lead: tokens.lead.len(), p_written, opinion, seconds };
                 self.assessment(prepared, answer, config)
             })
             .collect()
     }
 
     fn assessment(&self, prepared: &Prepared<'_>, answer: Answered, config: &AssessConfig) -> Result<Assessment> {
-        let Answered { written, lead, p_written, judged, seconds } = answer;
+        let Answered { written, lead, p_written, opinion, seconds } = answer;
         let generated = written.as_ref().map_or(0, |written| written.n_tokens) + p_written.map_or(0, |_| lead + 1);
         let finish = written.as_ref().map(|written| written.reason);
         let analysis = written.map(|written| written.text.trim().to_owned());
         let called = |p: Probability| {
             if p.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive }
         };
-        let (label, p_vulnerable, agreement) = match (judged, p_written) {
-            (Some(judged), written) => {
+        let (label, p_vulnerable, agreement) = match (opinion, p_written) {
+            (Some(Opinion { judged, p_vulnerable }), written) => {
                 // Against the side that the head leans to, where it leaves the verdict open.
                 let leans = match judged.label {
-                    VerdictLabel::NeedsReview => called(judged.calibrated),
+                    VerdictLabel::NeedsReview => called(judged.p),
                     label => label,
                 };
                 let agreement = written.map(|written| called(written) == leans);
                 let label = if agreement == Some(false) { VerdictLabel::NeedsReview } else { judged.label };
-                (label, judged.p_vulnerable, agreement)
+                (label, p_vulnerable, agreement)
             }
             (None, Some(p)) => (called(p), p, None),
             (None, None) => unreachable!("without a head the verdict is read"),
@@ -419,7 +427,7 @@ struct Answered {
     /// Tokens of the verdict's line in front of the verdict.
     lead: usize,
     p_written: Option<Probability>,
-    judged: Option<Judged>,
+    opinion: Option<Opinion>,
     seconds: f64,
 }
 

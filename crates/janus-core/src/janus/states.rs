@@ -2,8 +2,26 @@
 
 use janus_http::{Claim, HttpPair};
 
-use super::{AssessConfig, Janus, Prepared};
-use crate::{Result, generate::Session, head::HeadInput, prompt::Analysis};
+use super::{AssessConfig, Janus, Prepared, Progress};
+use crate::{Error, Result, digest, generate::Session, head::HeadInput, prompt::Analysis};
+
+/// Pooled states of one finding, one vector for each input that was asked for.
+pub type Pooled = Vec<Vec<f32>>;
+
+/// Keeps states that were computed once. The store of janus-data is one.
+pub trait StateStore {
+    /// What was kept under a key for a prompt.
+    ///
+    /// # Errors
+    /// [`Error::StateStore`] when it cannot be read.
+    fn get(&mut self, key: &str, prompt: &str) -> Result<Option<Vec<f32>>>;
+
+    /// Keeps the states of prompts under a key.
+    ///
+    /// # Errors
+    /// [`Error::StateStore`] when they cannot be written.
+    fn keep(&mut self, key: &str, states: &[(String, Vec<f32>)]) -> Result<()>;
+}
 
 impl Janus {
     /// Pooled hidden states of the prompts that ask for an analysis, one vector for each of `inputs` for each finding: what
@@ -16,11 +34,11 @@ impl Janus {
         findings: &[(&HttpPair, &Claim)],
         config: &AssessConfig,
         inputs: &[HeadInput],
-    ) -> Result<Vec<Result<Vec<Vec<f32>>>>> {
+    ) -> Result<Vec<Result<Pooled>>> {
         let mut layers: Vec<usize> = inputs.iter().map(|input| input.layer).collect();
         layers.sort_unstable();
         layers.dedup();
-        let config = AssessConfig { analysis: Analysis::Full, max_tokens: 0, ..config.clone() };
+        let config = states_config(config);
         let width = self.model.decoder.config().hidden_size;
         let mut pooled = Vec::with_capacity(findings.len());
         for group in findings.chunks(config.batch_size.max(1)) {
@@ -48,4 +66,89 @@ impl Janus {
         }
         Ok(pooled)
     }
+
+    /// The same, computed once: what `store` holds of this base, adapter, precision, prompt and inputs is taken from there,
+    /// the rest is computed batch by batch and kept, so that a kill costs one batch.
+    ///
+    /// # Errors
+    /// As [`pooled_states`](Self::pooled_states); when the store fails, holds states of another length, an adapter came from
+    /// no file, or `progress` ends the work.
+    pub fn stored_states(
+        &self,
+        findings: &[(&HttpPair, &Claim)],
+        config: &AssessConfig,
+        inputs: &[HeadInput],
+        store: &mut dyn StateStore,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Result<Pooled>>> {
+        let config = states_config(config);
+        let hidden_size = self.model.decoder.config().hidden_size;
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.pooling.width(hidden_size)).collect();
+        let inputs_key = format!("{inputs:?}");
+        let mut all = Vec::with_capacity(findings.len());
+        for group in findings.chunks(config.batch_size.max(1)) {
+            if progress.stop() {
+                return Err(Error::Interrupted);
+            }
+            let mut found: Vec<Option<Result<Pooled>>> = Vec::with_capacity(group.len());
+            let mut missing: Vec<(usize, String, String)> = Vec::new();
+            for (at, (pair, claim)) in group.iter().enumerate() {
+                let prepared = match self.prepare(at, pair, claim, &config) {
+                    Ok(prepared) => prepared,
+                    Err(error) => {
+                        found.push(Some(Err(error)));
+                        continue;
+                    }
+                };
+                let adapter = match prepared.attached {
+                    None => "none",
+                    Some(attached) => attached.digest.as_deref().ok_or_else(|| Error::Setting {
+                        setting: "adapter",
+                        expected: "one from files, for states are stored under its digest",
+                        actual: "one in memory".to_owned(),
+                    })?,
+                };
+                let key = [&self.digest, adapter, self.precision().name(), &inputs_key];
+                let (key, prompt) = (digest::of_texts(key).to_string(), prepared.digest.to_string());
+                let kept = store.get(&key, &prompt)?;
+                if kept.is_none() {
+                    missing.push((at, key, prompt));
+                }
+                found.push(kept.map(|values| parted(&values, &lengths)));
+            }
+            let findings: Vec<_> = missing.iter().map(|(at, ..)| group[*at]).collect();
+            for ((at, key, prompt), pooled) in missing.into_iter().zip(self.pooled_states(&findings, &config, inputs)?)
+            {
+                if let Ok(pooled) = &pooled {
+                    store.keep(&key, &[(prompt, pooled.concat())])?;
+                }
+                found[at] = Some(pooled);
+            }
+            all.extend(found.into_iter().map(|pooled| pooled.expect("kept or computed")));
+            group.iter().for_each(|_| progress.answered());
+        }
+        Ok(all)
+    }
+}
+
+fn states_config(config: &AssessConfig) -> AssessConfig {
+    AssessConfig { analysis: Analysis::Full, max_tokens: 0, ..config.clone() }
+}
+
+/// Stored numbers as one vector for each input.
+fn parted(values: &[f32], lengths: &[usize]) -> Result<Pooled> {
+    if values.len() != lengths.iter().sum::<usize>() {
+        return Err(Error::Setting {
+            setting: "stored hidden states",
+            expected: "as many numbers as the inputs have",
+            actual: values.len().to_string(),
+        });
+    }
+    let mut rest = values;
+    let part = |length: &usize| {
+        let (own, others) = rest.split_at(*length);
+        rest = others;
+        own.to_vec()
+    };
+    Ok(lengths.iter().map(part).collect())
 }

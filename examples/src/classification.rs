@@ -1,0 +1,157 @@
+//! What `class_trainer` and `benchmark` need of classification heads: flags, bundles, stored states.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use janus_core::{Janus, Pooling, StateStore, VulnCategory};
+use janus_data::{Part, Sample, Store};
+use janus_hub::HubConfig;
+use janus_train::{ClassParts, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, HeadTrainerConfig};
+
+use crate::{Bar, evaluation::parts};
+
+/// Where the facts go.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum FactsChoice {
+    /// Nowhere: the head reads states of the bare prompt
+    None,
+    /// Into the prompt, as text
+    Text,
+    /// Beside the states, as numbers
+    Vector,
+    /// Both
+    Both,
+}
+
+/// What a classification head is made of, and how.
+#[derive(clap::Args, Debug)]
+pub struct ClassArgs {
+    /// Database of samples
+    #[arg(long, default_value = "datasets/training_data.sqlite")]
+    db: PathBuf,
+    /// HTTP_HEADERS or XSS [default: both in one head]
+    #[arg(long)]
+    category: Option<VulnCategory>,
+    /// Adapter in PEFT's format, a folder [default: none, the base's own states are read]
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// The layer whose states are read [default: searched for]
+    #[arg(long)]
+    layer: Option<usize>,
+    /// mean, last-token, max, response-mean, or none for a head on facts alone [default: searched for]
+    #[arg(long)]
+    pooling: Option<Pooling>,
+    /// Widths of the hidden layers, separated by commas [default: searched for]
+    #[arg(long, value_delimiter = ',')]
+    hidden: Option<Vec<usize>>,
+    /// Where the facts go
+    #[arg(long, value_enum, default_value = "both")]
+    facts: FactsChoice,
+    /// As numbers, observations alone: no rule verdicts [default: searched for]
+    #[arg(long)]
+    without_rules: bool,
+    /// The most passes over the samples
+    #[arg(long, default_value_t = HeadTrainerConfig::default().epochs)]
+    epochs: usize,
+    /// How many seeds each head is trained with
+    #[arg(long, default_value_t = ClassTrainerConfig::default().seeds)]
+    seeds: u64,
+    #[command(flatten)]
+    states: StatesArgs,
+}
+
+/// Where states are kept.
+#[derive(clap::Args, Debug, Default)]
+pub struct StatesArgs {
+    /// Database of hidden states that were computed once [default: states.sqlite in the cache of Janus]
+    #[arg(long, value_name = "FILE")]
+    states: Option<PathBuf>,
+}
+
+impl StatesArgs {
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(&self) -> anyhow::Result<StoredStates> {
+        let path = self.states.clone().unwrap_or_else(|| HubConfig::from_env().cache.join("states.sqlite"));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        }
+        Ok(StoredStates(Store::open(path)?))
+    }
+}
+
+/// States in a database.
+pub struct StoredStates(Store);
+
+impl StateStore for StoredStates {
+    fn get(&mut self, key: &str, prompt: &str) -> janus_core::Result<Option<Vec<f32>>> {
+        self.0.states(key, prompt).map_err(|source| janus_core::Error::StateStore { source: Box::new(source) })
+    }
+
+    fn keep(&mut self, key: &str, states: &[(String, Vec<f32>)]) -> janus_core::Result<()> {
+        self.0.keep_states(key, states).map_err(|source| janus_core::Error::StateStore { source: Box::new(source) })
+    }
+}
+
+impl ClassArgs {
+    /// The defaults on samples of a database.
+    pub(crate) fn on(db: PathBuf, category: Option<VulnCategory>, adapter: Option<PathBuf>) -> Self {
+        Self {
+            db,
+            category,
+            adapter,
+            layer: None,
+            pooling: None,
+            hidden: None,
+            facts: FactsChoice::Both,
+            without_rules: false,
+            epochs: HeadTrainerConfig::default().epochs,
+            seeds: ClassTrainerConfig::default().seeds,
+            states: StatesArgs::default(),
+        }
+    }
+
+    /// The settings of a run with an adapter of this name.
+    fn config(&self, adapter: Option<String>, seed: u64) -> ClassTrainerConfig {
+        let vectors = match (self.facts, self.without_rules) {
+            (FactsChoice::None | FactsChoice::Text, _) => vec![FactsVector::NONE],
+            (_, true) => vec![FactsVector::OBSERVATIONS],
+            (_, false) => vec![FactsVector::OBSERVATIONS, FactsVector::ALL],
+        };
+        ClassTrainerConfig {
+            adapter,
+            text: matches!(self.facts, FactsChoice::Text | FactsChoice::Both),
+            vectors,
+            layer: self.layer,
+            pooling: self.pooling,
+            hidden: self.hidden.clone(),
+            seeds: self.seeds,
+            head: HeadTrainerConfig { epochs: self.epochs, ..HeadTrainerConfig::default() },
+            seed,
+            ..ClassTrainerConfig::default()
+        }
+    }
+
+    /// Phase 3, from the database to the bundle in `output`.
+    ///
+    /// # Errors
+    /// When something cannot be read or written, the device fails, or Ctrl-C was pressed.
+    pub fn train(&self, mut janus: Janus, output: &Path, charts: bool, seed: u64) -> anyhow::Result<ClassSummary> {
+        let wanted = [Part::Head, Part::Validation, Part::Calibration];
+        let [head, validation, calibration]: [Vec<Sample>; 3] =
+            parts(&self.db, &wanted, self.category, seed)?.try_into().expect("as many as were wanted");
+        let adapter = self.adapter.as_ref().map(|folder| folder.display().to_string());
+        if let (Some(name), Some(folder)) = (&adapter, &self.adapter) {
+            janus.attach(name.clone(), folder).with_context(|| format!("--adapter {name}"))?;
+        }
+        let parts = ClassParts { head: &head, validation: &validation, calibration: &calibration };
+        let trainer = ClassTrainer::new(&janus, parts, self.config(adapter, seed))?;
+        let summary = trainer.train(output, &mut self.states.open()?, &mut Bar::samples(0))?;
+        if charts {
+            ClassTrainer::charts(&summary, output)?;
+        }
+        Ok(summary)
+    }
+}
