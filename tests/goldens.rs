@@ -7,7 +7,10 @@ use janus_core::{
     Adapter, ClassificationHead, DeviceChoice, Error, HeadShape, LanguageModel, Precision, TokenIds, TrainingPass,
     parity,
 };
-use janus_train::{Batch, Example, HeadSet, head_step, step};
+use janus_train::{
+    Aggregation, Batch, Completions, Example, GrpoConfig, HeadSet, RatioLevel, StepCounts, group_advantages, grpo_loss,
+    head_step, step,
+};
 use safetensors::SafeTensors;
 
 /// What a float32 model may differ by.
@@ -178,4 +181,76 @@ fn a_mixture_of_experts_is_refused_by_name() {
     assert!(matches!(&error, Error::InFile { path, .. } if path.ends_with("mixtral")), "{error:?}");
     let source = std::error::Error::source(&error).expect("the reason").to_string();
     assert_eq!(source, "architecture \"mixtral\" is not supported: a mixture of experts is not computed");
+}
+
+#[test]
+fn losses_of_phase_2_and_their_gradients_equal_trl_s() {
+    let folder = golden().join("grpo");
+    let bytes = std::fs::read(folder.join("tensors.safetensors")).expect("in the repository");
+    let file = SafeTensors::deserialize(&bytes).expect("valid");
+    let floats = |name: &str| -> Vec<f32> {
+        let view = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        view.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+    };
+    let mask = |name: &str| -> Vec<bool> {
+        let view = file.tensor(name).expect("there");
+        view.data().chunks_exact(4).map(|four| four != [0; 4]).collect()
+    };
+    let (completed, credit) = (mask("completion_mask"), mask("credit_mask"));
+    let credited: Vec<bool> = completed.iter().zip(credit).map(|(completed, credit)| *completed && credit).collect();
+    let (rewards, length) = (floats("rewards"), credited.len() / floats("rewards").len());
+    let credits: Vec<usize> =
+        credited.chunks(length).map(|row| row.iter().filter(|credited| **credited).count()).collect();
+    let kept = |name: &str| -> Vec<f32> {
+        floats(name).into_iter().zip(&credited).filter(|(_, credited)| **credited).map(|(value, _)| value).collect()
+    };
+    let (now, old, reference) = (kept("per_token_logps"), kept("old_per_token_logps"), kept("ref_per_token_logps"));
+    let text = std::fs::read(folder.join("cases.json")).expect("in the repository");
+    let cases: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("valid");
+    assert_eq!(cases.len(), 32);
+    for case in cases {
+        let name = case["name"].as_str().expect("a name");
+        let number = |field: &str| case[field].as_f64();
+        let epsilon = number("epsilon").expect("a number");
+        let config = GrpoConfig {
+            aggregation: match case["loss_type"].as_str().expect("a name") {
+                "grpo" => Aggregation::Grpo,
+                "bnpo" => Aggregation::Bnpo,
+                "dapo" => Aggregation::Dapo,
+                "dr_grpo" => Aggregation::DrGrpo,
+                other => panic!("{other}"),
+            },
+            ratio: match case["importance_sampling_level"].as_str().expect("a name") {
+                "token" => RatioLevel::Token,
+                "sequence" => RatioLevel::Sequence,
+                other => panic!("{other}"),
+            },
+            epsilon,
+            epsilon_high: number("epsilon_high").unwrap_or(epsilon),
+            beta: number("beta").expect("a number"),
+            weighted_kl: true,
+            max_completion_length: case["max_completion_length"].as_u64().expect("a number") as usize,
+        };
+        let advantages = group_advantages(&rewards, 4, case["advantages"] == "advantages");
+        let expected = floats(case["advantages"].as_str().expect("a name"));
+        assert!(advantages.iter().zip(expected).all(|(ours, theirs)| (ours - theirs).abs() < 1e-5), "{advantages:?}");
+        let completions = Completions {
+            logprobs: &now,
+            old_logprobs: &old,
+            ref_logprobs: &reference,
+            credits: &credits,
+            advantages: &advantages,
+        };
+        let counts = StepCounts { completions: credits.len(), tokens: now.len() };
+        let ours = grpo_loss(&completions, counts, &config);
+        let theirs = case["loss"].as_f64().expect("a number");
+        assert!((ours.loss - theirs).abs() < 1e-5, "{name}: {} and {theirs}", ours.loss);
+        let theirs = kept(&format!("grad.{name}"));
+        for (at, (ours, theirs)) in ours.gradient.iter().zip(theirs).enumerate() {
+            assert!((ours - theirs).abs() < 1e-5, "{name}, token {at}: {ours} and {theirs}");
+        }
+        // Nothing flows into tokens that nobody is credited for.
+        let others = floats(&format!("grad.{name}")).into_iter().zip(&credited).filter(|(_, credited)| !**credited);
+        assert!(others.map(|(gradient, _)| gradient).all(|gradient| gradient == 0.0));
+    }
 }

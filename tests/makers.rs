@@ -185,6 +185,10 @@ fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         assert_eq!((&line["variant"], &line["audit"]["prior"]), (&"FT-PE-CH".into(), &0.1.into()), "{line}");
     }
+    // A stranger's program reads the same bundle.
+    let mut embed = program(env!("CARGO_BIN_EXE_embed"), folder.path());
+    let output = embed.arg(TINY.path()).arg("bundle").output().expect("it starts");
+    assert!(stdout(&output).contains("(p = 0.") && output.status.success(), "{}", stderr(&output));
     let benchmark = |args: &[&str]| {
         let fixed = ["--db", "samples.sqlite", "--set", "/dev/null", "--analysis", "none", "--output", "results"];
         model(env!("CARGO_BIN_EXE_benchmark"), &[&fixed, args].concat())

@@ -334,14 +334,6 @@ fn parity_prints_every_layer_and_its_exit_code_is_the_verdict() {
     );
 }
 
-#[test]
-fn a_stranger_can_embed_the_library() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = program(env!("CARGO_BIN_EXE_embed"), folder.path()).arg(TINY.path()).output().expect("it starts");
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).contains("(p = 0."), "{}", stdout(&output));
-}
-
 /// A chat server on this machine that gives one answer to all, and counts the requests.
 fn chat_server(answer: &str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

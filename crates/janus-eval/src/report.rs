@@ -116,6 +116,56 @@ pub fn by_kind(predictions: &[Prediction], system: &str) -> String {
     out
 }
 
+/// Every model beside the rules, and the classification heads by kind of claim.
+pub fn heads(predictions: &[Prediction]) -> String {
+    let mut heads: Vec<&str> = Vec::new();
+    for prediction in predictions.iter().filter(|prediction| prediction.system.contains("-CH")) {
+        if !heads.contains(&prediction.system.as_str()) {
+            heads.push(&prediction.system);
+        }
+    }
+    let by_kind = heads.into_iter().map(|system| format!("\n{}", by_kind(predictions, system)));
+    beside_rules(predictions) + &by_kind.collect::<String>()
+}
+
+/// Every model beside the rules, on the samples that both called: who alone was right, and the exact McNemar test. What
+/// a model with facts adds to them is what it is worth.
+pub fn beside_rules(predictions: &[Prediction]) -> String {
+    let is_rules = |prediction: &&Prediction| prediction.system == Control::Rules.name();
+    let rules: HashMap<(&str, &str), bool> = predictions
+        .iter()
+        .filter(is_rules)
+        .filter_map(|rules| Some(((&*rules.part, &*rules.id), said(rules)? == rules.is_vulnerable)))
+        .collect();
+    let mut systems: Vec<(&str, &str)> = Vec::new();
+    for prediction in predictions.iter().filter(|prediction| !is_rules(prediction)) {
+        if !systems.contains(&(&prediction.part, &prediction.system)) {
+            systems.push((&prediction.part, &prediction.system));
+        }
+    }
+    let mut out = String::from(
+        "Beside the rules, on what both called:\n\n| part | system | category | both | it alone right | rules alone right | McNemar p |\n\
+         |---|---|---|---:|---:|---:|---:|\n",
+    );
+    for (part, system) in systems {
+        for category in [None].into_iter().chain(VulnCategory::ALL.map(Some)) {
+            let own = predictions.iter().filter(|one| {
+                one.part == part && one.system == system && category.is_none_or(|category| one.category == category)
+            });
+            let both: Vec<[bool; 2]> =
+                own.filter_map(|one| Some([said(one)? == one.is_vulnerable, *rules.get(&(part, &*one.id))?])).collect();
+            let alone = |own: bool| both.iter().filter(|right| **right == [own, !own]).count() as u64;
+            let (it, they) = (alone(true), alone(false));
+            let name = category.map_or("all", |category| category.name());
+            if !both.is_empty() {
+                let p = interval::mcnemar_exact(it, they);
+                let _ = writeln!(out, "| {part} | {system} | {name} | {} | {it} | {they} | {p:.3} |", both.len());
+            }
+        }
+    }
+    out
+}
+
 /// Without an answer or with an even chance nothing was said.
 fn said(prediction: &Prediction) -> Option<bool> {
     prediction.called.filter(|_| prediction.p_vulnerable != Some(0.5))
@@ -184,6 +234,21 @@ mod tests {
             called: p.map(|p| p >= 0.5),
             error: p.is_none().then(|| "why".to_owned()),
         }
+    }
+
+    #[test]
+    fn beside_the_rules_only_what_both_called_counts() {
+        let rules = |id, p| Prediction { system: Control::Rules.name().to_owned(), ..prediction(id, Some(p), true) };
+        let predictions = [
+            prediction(0, Some(0.9), true),
+            prediction(1, Some(0.1), true),
+            prediction(2, None, true),
+            rules(0, 0.0),
+            rules(1, 0.0),
+            rules(2, 1.0),
+        ];
+        let text = beside_rules(&predictions);
+        assert!(text.contains("| toy | s | all | 2 | 1 | 0 | 1.000 |"), "{text}");
     }
 
     #[test]

@@ -227,7 +227,8 @@ impl Study {
         Ok(())
     }
 
-    /// Writes `tables.md`, `rules.md` and `costs.md`, where analyses were written `analyses.md`, and returns the tables.
+    /// Writes `tables.md`, `rules.md`, `heads.md` and `costs.md`, where analyses were written `analyses.md`, and returns the
+    /// tables.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -239,6 +240,7 @@ impl Study {
         let tables = report::markdown(&self.predictions.1, self.seed);
         write("tables.md", &tables)?;
         write("rules.md", &report::by_kind(&self.predictions.1, Control::Rules.name()))?;
+        write("heads.md", &report::heads(&self.predictions.1))?;
         write("costs.md", &report::costs(&self.costs.1))?;
         if let Some((_, analyses)) = &self.analyses {
             write("analyses.md", &report::analyses(analyses))?;

@@ -24,6 +24,7 @@ mod checkpoint;
 mod class_trainer;
 mod curves;
 mod error;
+mod grpo;
 mod head_trainer;
 mod log;
 mod lora_trainer;
@@ -40,6 +41,7 @@ pub use class_trainer::{
     Cell, ClassParts, ClassProgress, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, ValidationOfHead,
 };
 pub use error::{Error, Result};
+pub use grpo::{Aggregation, Completions, GrpoConfig, GrpoStep, RatioLevel, StepCounts, group_advantages, grpo_loss};
 pub use head_trainer::{HeadSet, HeadTrainerConfig, TrainedHead, head_step, train_head};
 pub use log::{LEAST_RECALL, LogLine, SampleLoss, StepRecord, ValidationRecord, spike_bound};
 pub use lora_trainer::{LoraSummary, LoraTrainer, LoraTrainerConfig, TrainingProgress};

@@ -1,6 +1,7 @@
 //! The facade: a base model that answers findings.
 
 mod adapters;
+mod answered;
 mod bundled;
 mod config;
 mod states;
@@ -12,11 +13,12 @@ use std::{
     time::Instant,
 };
 
-use janus_data::{Audit, Probability, TokenCounts, Variant, Verdict, VerdictLabel};
+use janus_data::{Audit, Probability, Variant, Verdict};
 use janus_http::{Claim, Facts, HttpPair};
 
 use self::{
     adapters::Attached,
+    answered::Answered,
     bundled::{InUse, Opinion},
 };
 pub use self::{
@@ -29,7 +31,6 @@ use crate::{
     chat::ChatTemplate,
     device::{Compute, Precision},
     digest::{self, digest_of_model},
-    evidence::{self, Found},
     formats::{self, bundle::Bundle},
     generate::{FinishReason, GenerateConfig, Generated, Session},
     lora::Adapter,
@@ -72,7 +73,58 @@ pub struct Assessment {
     pub quotes: [usize; 2],
 }
 
-/// A base model, ready to assess findings.
+/// A base model, ready to assess findings: alone, with adapters, or with a bundle, one finding or many.
+///
+/// ```
+/// use janus_core::{AssessConfig, Claim, HttpPair, Janus, Progress, Variant, VulnCategory};
+/// # use janus_core::*;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let (base, bundle, adapter) = (folder.path(), folder.path().join("bundle"), folder.path().join("xss"));
+/// # write_tiny_model(base, 1)?;
+/// # let plain = Janus::load(base, JanusConfig { precision: Precision::F32, ..JanusConfig::default() })?;
+/// # let model = plain.model();
+/// # let fresh = Adapter::new(&LoraConfig::default(), model, 1)?.frozen();
+/// # fresh.save(&adapter, model)?;
+/// # let facts = HeadFacts { text: true, observations: true, rules: true };
+/// # let shape = HeadShape { inputs: model.decoder.config().hidden_size + facts.width(), hidden: vec![] };
+/// # let (zeros, ones) = (vec![0.0; shape.inputs], vec![1.0; shape.inputs]);
+/// # let head = ClassificationHead::new(shape.clone(), &zeros, &ones, 1, model.decoder.compute())?.frozen();
+/// # let input = HeadInput { layer: 2, pooling: Pooling::Mean };
+/// # let mut manifest = BundleManifest::new(model, input, facts, shape);
+/// # let (calibrator, thresholds) = (Calibrator::None, Thresholds::default());
+/// # let known = CategoryCalibration { calibrator, thresholds, samples: 1, share_holding: 0.5 };
+/// # manifest.categories.insert(VulnCategory::Xss, known);
+/// # Bundle { manifest, adapter: fresh, head, digest: String::new() }.save(&bundle, model)?;
+/// let pair = HttpPair::parse("GET /?q=%3Cb%3E HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n<b>")?;
+/// let claim = Claim::new(VulnCategory::Xss).with_parameter("q");
+///
+/// // A bundle: its head gives a calibrated probability, its adapter writes why, from one pass over the prompt.
+/// let mut janus = Janus::load(&base, &bundle)?;
+/// let verdict = janus.assess(&pair, &claim)?;
+/// assert_eq!(verdict.variant, Variant::FtPeCh);
+///
+/// // Many findings at once, hearing every piece of text as it is written.
+/// struct Live(Vec<String>);
+/// impl Progress for Live {
+///     fn text(&mut self, index: usize, piece: &str) {
+///         self.0[index].push_str(piece);
+///     }
+/// }
+/// let mut live = Live(vec![String::new(); 2]);
+/// let findings = [(&pair, &claim), (&pair, &claim)];
+/// let short = AssessConfig { max_tokens: 8, ..janus.default_config() };
+/// let answers = janus.assess_batch(&findings, &short, &mut live)?;
+/// assert_eq!(answers.len(), 2);
+///
+/// // Adapters by category, beside the bundle and without its head.
+/// janus.attach("mine", &adapter)?;
+/// let mut config = AssessConfig { variant: Variant::FtPeSc, max_tokens: 8, ..AssessConfig::default() };
+/// config.adapters.insert(VulnCategory::Xss, "mine".to_owned());
+/// let answer = janus.assess_batch(&findings[..1], &config, &mut ())?.remove(0)?;
+/// assert!(answer.audit.adapter.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Janus {
     model: LanguageModel,
@@ -372,63 +424,6 @@ impl Janus {
             })
             .collect()
     }
-
-    fn assessment(&self, prepared: &Prepared<'_>, answer: Answered, config: &AssessConfig) -> Result<Assessment> {
-        let Answered { written, lead, p_written, opinion, seconds } = answer;
-        let generated = written.as_ref().map_or(0, |written| written.n_tokens) + p_written.map_or(0, |_| lead + 1);
-        let finish = written.as_ref().map(|written| written.reason);
-        let analysis = written.map(|written| written.text.trim().to_owned());
-        let called = |p: Probability| {
-            if p.get() >= 0.5 { VerdictLabel::TruePositive } else { VerdictLabel::FalsePositive }
-        };
-        let (label, p_vulnerable, agreement) = match (opinion, p_written) {
-            (Some(Opinion { judged, p_vulnerable }), written) => {
-                // Against the side that the head leans to, where it leaves the verdict open.
-                let leans = match judged.label {
-                    VerdictLabel::NeedsReview => called(judged.p),
-                    label => label,
-                };
-                let agreement = written.map(|written| called(written) == leans);
-                let label = if agreement == Some(false) { VerdictLabel::NeedsReview } else { judged.label };
-                (label, p_vulnerable, agreement)
-            }
-            (None, Some(p)) => (called(p), p, None),
-            (None, None) => unreachable!("without a head the verdict is read"),
-        };
-        let Found { evidence, quotes } = evidence::find(prepared.pair, prepared.claim, analysis.as_deref());
-        let verdict = Verdict {
-            label,
-            p_vulnerable,
-            agreement,
-            evidence,
-            analysis,
-            variant: config.variant,
-            tokens: TokenCounts { prompt: prepared.ids.len(), generated, cut_bytes: prepared.cut_bytes },
-            seconds,
-        };
-        let bundle = self.bundle().filter(|_| config.variant.has_head());
-        let audit = Audit {
-            base: self.digest.clone(),
-            adapter: prepared.attached.and_then(|attached| attached.digest.clone()),
-            bundle: bundle.map(|bundle| bundle.digest.clone()),
-            prompt: prepared.digest.to_string(),
-            precision: self.precision().name().to_owned(),
-            seed: config.seed,
-            analysis: config.analysis.name().to_owned(),
-            prior: config.prior,
-        };
-        Ok(Assessment { verdict, audit, finish, p_written, quotes })
-    }
-}
-
-/// What both heads said of a finding.
-struct Answered {
-    written: Option<Generated>,
-    /// Tokens of the verdict's line in front of the verdict.
-    lead: usize,
-    p_written: Option<Probability>,
-    opinion: Option<Opinion>,
-    seconds: f64,
 }
 
 /// A finding as the model will read it.
