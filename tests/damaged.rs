@@ -8,7 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use janus_core::{DeviceChoice, Janus, JanusConfig, LanguageModel, Precision};
+use janus_core::{
+    Adapter, Bundle, BundleManifest, Calibrator, CategoryCalibration, ClassificationHead, DeviceChoice, HeadFacts,
+    HeadInput, HeadShape, Janus, JanusConfig, LanguageModel, LoraConfig, Pooling, Precision, Thresholds,
+    digest_of_model, write_tiny_model,
+};
 use janus_data::{error_chain, jsonl, template};
 use janus_http::{Claim, Facts, Grade, HttpPair, VulnCategory, cut};
 use peak_alloc::PeakAlloc;
@@ -335,5 +339,68 @@ fn json_lines() {
             lines.iter().filter_map(|line| line.finding.as_ref().err()).map(|error| error_chain(error)).collect();
         assert!(errors.iter().all(|error| error.starts_with("line ")), "{errors:?}");
         if errors.is_empty() { Ok(()) } else { Err(errors.join("\n")) }
+    });
+}
+
+#[test]
+fn adapters() {
+    let _alone = alone();
+    let device = DeviceChoice::Flex.init(Precision::F32).expect("always there");
+    let model = LanguageModel::load(&golden("llama"), &device).expect("in the repository");
+    for name in ["lora_r4_all", "dora_r4", "patterns"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let files = ["adapter_config.json", "adapter_model.safetensors"];
+        for file in files {
+            fs::copy(golden("peft").join(name).join(file), folder.path().join(file)).expect("copied");
+        }
+        for file in files {
+            let path = folder.path().join(file);
+            let original = fs::read(&path).expect("there");
+            survive(&format!("{name}/{file}"), &original, 500, MODEL_SLACK, |bytes| {
+                fs::write(&path, bytes).expect("written");
+                Adapter::load(folder.path(), &model).map(drop).map_err(|error| named(&error, folder.path()))
+            });
+            fs::write(&path, original).expect("written");
+        }
+    }
+}
+
+#[test]
+fn bundles() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_tiny_model(folder.path(), 3).expect("written");
+    let janus =
+        Janus::load(folder.path(), JanusConfig { precision: Precision::F32, ..JanusConfig::default() }).expect("loads");
+    let model = janus.model();
+    let facts = HeadFacts { text: true, observations: true, rules: false };
+    let shape = HeadShape { inputs: model.decoder.config().hidden_size + facts.width(), hidden: vec![4] };
+    let (zeros, ones) = (vec![0.0; shape.inputs], vec![1.0; shape.inputs]);
+    let head =
+        ClassificationHead::new(shape.clone(), &zeros, &ones, 1, model.decoder.compute()).expect("fits").frozen();
+    let input = HeadInput { layer: 1, pooling: Pooling::Max };
+    let mut manifest = BundleManifest::new(model, input, facts, shape);
+    let calibrator = Calibrator::Isotonic { logits: vec![-1.0, 0.5], probabilities: vec![0.1, 0.9] };
+    let thresholds = Thresholds { suppress_below: Some(0.01), confirm_above: Some(0.99) };
+    let known = CategoryCalibration { calibrator, thresholds, samples: 9, share_holding: 0.5 };
+    manifest.categories.insert(VulnCategory::Xss, known);
+    let adapter = Adapter::new(&LoraConfig { rank: 1, ..LoraConfig::default() }, model, 1).expect("valid").frozen();
+    let path = folder.path().join("bundle");
+    Bundle { manifest, adapter, head, digest: String::new() }.save(&path, model).expect("written");
+    let load = || Bundle::load(&path, model).map(drop).map_err(|error| named(&error, &path));
+    let manifest = fs::read(path.join("manifest.json")).expect("there");
+    survive("manifest.json", &manifest, 1500, MODEL_SLACK, |bytes| {
+        fs::write(path.join("manifest.json"), bytes).expect("written");
+        load()
+    });
+    // A forged manifest may vouch for anything.
+    let head = path.join("head.safetensors");
+    let original = fs::read(&head).expect("there");
+    survive("head.safetensors", &original, 1500, MODEL_SLACK, |bytes| {
+        fs::write(&head, bytes).expect("written");
+        let mut forged: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+        forged["files"]["head.safetensors"] = digest_of_model(&head).expect("readable").into();
+        fs::write(path.join("manifest.json"), forged.to_string()).expect("written");
+        load()
     });
 }

@@ -150,6 +150,7 @@ impl Error {
             Self::UnsupportedArchitecture { .. }
             | Self::ConfigField { .. }
             | Self::TensorShape { .. }
+            | Self::Setting { .. }
             | Self::Tokenizer { .. }
             | Self::ChatTemplate { .. } => Self::InFile { path: path.to_owned(), source: Box::new(self) },
             named => named,
