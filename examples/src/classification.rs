@@ -56,6 +56,9 @@ pub struct ClassArgs {
     /// How many seeds each head is trained with
     #[arg(long, default_value_t = ClassTrainerConfig::default().seeds)]
     seeds: u64,
+    /// A probe: shuffle the labels that the head is trained on; what it then knows is chance, or the data leak
+    #[arg(long)]
+    shuffle_labels: bool,
     #[command(flatten)]
     states: StatesArgs,
 }
@@ -109,6 +112,7 @@ impl ClassArgs {
             without_rules: false,
             epochs: HeadTrainerConfig::default().epochs,
             seeds: ClassTrainerConfig::default().seeds,
+            shuffle_labels: false,
             states: StatesArgs::default(),
         }
     }
@@ -128,6 +132,7 @@ impl ClassArgs {
             pooling: self.pooling,
             hidden: self.hidden.clone(),
             seeds: self.seeds,
+            shuffle_labels: self.shuffle_labels,
             head: HeadTrainerConfig { epochs: self.epochs, ..HeadTrainerConfig::default() },
             seed,
             ..ClassTrainerConfig::default()

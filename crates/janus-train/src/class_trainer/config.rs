@@ -40,6 +40,8 @@ pub struct ClassTrainerConfig {
     pub head: HeadTrainerConfig,
     /// How sure the thresholds are.
     pub risk: Risk,
+    /// A probe: the labels that heads are trained on are shuffled, so that nothing can be learnt.
+    pub shuffle_labels: bool,
     /// How many findings are read together.
     pub batch_size: usize,
     /// Seed of everything random.
@@ -92,6 +94,7 @@ impl Default for ClassTrainerConfig {
             seeds: 5,
             head: HeadTrainerConfig::default(),
             risk: Risk::default(),
+            shuffle_labels: false,
             batch_size: 8,
             seed: 0,
         }

@@ -12,6 +12,8 @@ use janus_core::{
     StateStore, VulnCategory,
 };
 use janus_eval::metrics::{self, Scored};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 pub use self::{
@@ -75,10 +77,13 @@ impl<'a> ClassTrainer<'a> {
         let [inputs, tried_inputs] = self.inputs();
         let parts = [self.parts.head, self.parts.validation, self.parts.calibration];
         progress.phase("states", parts.iter().map(|part| part.len()).sum());
-        let [head, validation, calibration] = {
+        let [mut head, validation, calibration] = {
             let mut read = |samples| Part::read(self.janus, samples, &inputs, &self.config, store, progress);
             [read(parts[0])?, read(parts[1])?, read(parts[2])?]
         };
+        if self.config.shuffle_labels {
+            head.labels.shuffle(&mut ChaCha8Rng::seed_from_u64(self.config.seed));
+        }
         let compute = self.janus.model().decoder.compute();
         let search = Search {
             config: &self.config,
