@@ -102,11 +102,11 @@ fn a_bundle_is_made_from_states_that_are_computed_once_and_answers_as_the_traine
     assert_eq!((own.samples, own.share_holding), (44, 0.5));
     // 0 of 22 may still be one in eight: nothing is suppressed.
     assert_eq!(own.thresholds.suppress_below, None);
-    // With labels that are shuffled there is nothing to learn.
+    // Labels that are shuffled teach worse (twenty-four rows leave some chance).
     let shuffled = ClassTrainerConfig { shuffle_labels: true, ..with_adapter.clone() };
     let probe = folder.path().join("probe");
     let chance = trainer(shuffled).train(&probe, &mut store, &mut ()).expect("trained").chosen;
-    assert!((chance.auroc() - 0.5).abs() < 0.35 && chance.loss() > 0.5, "{chance}");
+    assert!(chance.loss() > 2.0 * summary.chosen.loss(), "{chance}; {}", summary.chosen);
     // Again: the same bytes, and nothing is computed.
     let again = folder.path().join("again");
     trainer(with_adapter.clone()).train(&again, &mut store, &mut ()).expect("trained");

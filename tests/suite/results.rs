@@ -11,19 +11,30 @@ const RULES: &str = "control: rules (share code with the facts)";
 #[test]
 fn every_printed_table_is_recomputed_from_the_stored_predictions() {
     let document = fs::read_to_string(root().join("docs/results.md")).expect("there");
-    for name in ["check-v1", "check-v1-no-analysis", "hold-out-v1"] {
-        let folder = root().join("docs/results").join(name);
+    let folders =
+        fs::read_dir(root().join("docs/results")).expect("there").map(|entry| entry.expect("readable").path());
+    let mut studies: Vec<_> = folders.filter(|folder| folder.join("predictions.jsonl").exists()).collect();
+    studies.sort();
+    assert!(studies.len() >= 3, "only {} studies", studies.len());
+    for folder in studies {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         let lines = fs::read_to_string(folder.join("predictions.jsonl")).expect("there");
         let predictions: Vec<Prediction> =
             lines.lines().map(|line| serde_json::from_str(line).expect("a prediction")).collect();
-        assert!(predictions.len() >= 750, "{name}: only {} predictions", predictions.len());
-        let tables = report::markdown(&predictions, 0);
-        assert_eq!(tables, fs::read_to_string(folder.join("tables.md")).expect("there"), "{name}");
-        assert!(document.contains(tables.trim()), "docs/results.md does not hold the tables of {name}");
-        let rules = report::by_kind(&predictions, RULES);
-        if std::env::var_os("JANUS_WRITE_DOCS").is_some() {
-            fs::write(folder.join("rules.md"), &rules).expect("written");
+        let summary = report::summary(&predictions, 0);
+        let made = [
+            ("summary.md", summary.clone()),
+            ("tables.md", report::markdown(&predictions, 0)),
+            ("rules.md", report::by_kind(&predictions, RULES)),
+            ("heads.md", report::heads(&predictions)),
+        ];
+        for (file, text) in made {
+            if std::env::var_os("JANUS_WRITE_DOCS").is_some() {
+                fs::write(folder.join(file), &text).expect("written");
+            }
+            assert_eq!(text, fs::read_to_string(folder.join(file)).expect("there"), "{name}/{file}");
         }
-        assert_eq!(rules, fs::read_to_string(folder.join("rules.md")).expect("there"), "{name}");
+        assert!(document.contains(summary.trim()), "docs/results.md does not hold the summary of {name}");
+        assert!(document.contains(&format!("results/{name}/tables.md")), "docs/results.md does not point at {name}");
     }
 }

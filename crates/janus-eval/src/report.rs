@@ -14,6 +14,47 @@ use crate::{
     interval::{self, Interval},
 };
 
+/// One line a system, all categories together: what a document shows before it points at the tables.
+pub fn summary(predictions: &[Prediction], seed: u64) -> String {
+    let mut out = String::new();
+    let mut part = String::new();
+    for row in rows(predictions, seed).iter().filter(|row| row.category.is_none()) {
+        if row.part != part {
+            let gap = if part.is_empty() { "" } else { "\n" };
+            part.clone_from(&row.part);
+            let _ = write!(
+                out,
+                "{gap}**{part}**, rates in % with 95 % intervals\n\n| system | n | open | precision | recall | false-positive \
+                 rate | accuracy | AUROC | Brier | ECE |\n|---|---|---|---|---|---|---|---|---|---|\n"
+            );
+        }
+        let [precision, recall, false_positive_rate, accuracy] = row.rates();
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {precision} | {recall} | {false_positive_rate} | {accuracy} | {} | {} | {} |",
+            row.system,
+            row.n,
+            row.open,
+            row.auroc_text(),
+            number(row.brier),
+            number(row.ece)
+        );
+    }
+    out
+}
+
+impl Row {
+    /// Precision, recall, false-positive rate and accuracy, with their intervals.
+    fn rates(&self) -> [String; 4] {
+        let confusion = &self.confusion;
+        [confusion.precision(), confusion.recall(), confusion.false_positive_rate(), confusion.accuracy()].map(rate)
+    }
+
+    fn auroc_text(&self) -> String {
+        self.auroc.map_or("undefined".to_owned(), |(value, interval)| with_interval(value, interval, 1.0, 2))
+    }
+}
+
 /// The tables of all predictions: one a part, rates with Wilson's interval, AUROC with a bootstrap over groups.
 pub fn markdown(predictions: &[Prediction], seed: u64) -> String {
     let rows = rows(predictions, seed);
@@ -38,14 +79,13 @@ fn write_part(out: &mut String, part: &str, rows: &[&Row]) {
     line("|---|---|---|---|---|---|---|---|---|".to_owned());
     for row in rows {
         let category = row.category.map_or("all", |category| category.name());
-        let confusion = &row.confusion;
-        let rates = [confusion.precision(), confusion.recall(), confusion.false_positive_rate(), confusion.accuracy()];
-        let [precision, recall, false_positive_rate, accuracy] = rates.map(rate);
-        let auroc =
-            row.auroc.map_or("undefined".to_owned(), |(value, interval)| with_interval(value, interval, 1.0, 2));
+        let [precision, recall, false_positive_rate, accuracy] = row.rates();
         line(format!(
-            "| {} | {category} | {} | {} | {precision} | {recall} | {false_positive_rate} | {accuracy} | {auroc} |",
-            row.system, row.n, row.open
+            "| {} | {category} | {} | {} | {precision} | {recall} | {false_positive_rate} | {accuracy} | {} |",
+            row.system,
+            row.n,
+            row.open,
+            row.auroc_text()
         ));
     }
     line(String::new());

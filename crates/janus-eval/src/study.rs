@@ -227,8 +227,8 @@ impl Study {
         Ok(())
     }
 
-    /// Writes `tables.md`, `rules.md`, `heads.md` and `costs.md`, where analyses were written `analyses.md`, and returns the
-    /// tables.
+    /// Writes `summary.md`, `tables.md`, `rules.md`, `heads.md` and `costs.md`, where analyses were written `analyses.md`, and
+    /// returns the tables.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -239,6 +239,7 @@ impl Study {
         };
         let tables = report::markdown(&self.predictions.1, self.seed);
         write("tables.md", &tables)?;
+        write("summary.md", &report::summary(&self.predictions.1, self.seed))?;
         write("rules.md", &report::by_kind(&self.predictions.1, Control::Rules.name()))?;
         write("heads.md", &report::heads(&self.predictions.1))?;
         write("costs.md", &report::costs(&self.costs.1))?;
