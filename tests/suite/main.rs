@@ -6,6 +6,7 @@ mod class_trainer;
 mod convert;
 mod decoder;
 mod gguf;
+mod hostile;
 mod hub;
 mod metrics;
 mod results;

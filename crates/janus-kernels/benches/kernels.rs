@@ -5,9 +5,9 @@
 use std::{hint::black_box, time::Instant};
 
 use janus_kernels::{
-    AttentionConfig, AttentionInputs, Isa, KeyValues, LogitsConfig, Nonlinearity, NormKind, Panels, Precision, Rows,
-    Store, attention, attention_backward, gemm, gemm_transposed, glu, glu_backward, norm, norm_backward, rope,
-    token_logprobs,
+    AttentionConfig, AttentionInputs, BLOCK, Bits, Block, Blocks, Isa, KeyValues, LogitsConfig, Nonlinearity, NormKind,
+    Panels, Precision, QuantRows, Rows, Store, attention, attention_backward, block_product, gemm, gemm_transposed,
+    glu, glu_backward, norm, norm_backward, rope, token_logprobs,
 };
 
 mod peak;
@@ -34,6 +34,9 @@ fn main() {
     );
     let values = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect() };
     by_row(isa, &values, peaks.read);
+    for bits in [Bits::Four, Bits::Eight] {
+        products_of_a_token(isa, bits, &values, peaks.read);
+    }
     for (precision, peak) in [(Precision::F32, peaks.f32), (Precision::Bf16, peaks.bf16)] {
         attention_of(isa, precision, peak, &values);
         let (rows, vocab_size, width) = (252, 49_152, 576);
@@ -66,6 +69,33 @@ fn main() {
                 (m * k) as f64 / seconds / 1e9
             );
         }
+    }
+}
+
+/// All products of one token of the default base, in the order in which it makes them; the weights do not fit the caches.
+fn products_of_a_token(isa: Isa, bits: Bits, values: &dyn Fn(usize) -> Vec<f32>, read: f64) {
+    let block = Block { quants: [7; BLOCK], scale: 0x1c00, minimum: 0x9c00 };
+    let weight = |n: usize, width: usize| Blocks::pack(bits, n, width, |_, _| block);
+    let layer = || [weight(960, 576), weight(576, 576), weight(3072, 576), weight(576, 1536)];
+    let mut weights: Vec<Blocks> = (0..30).flat_map(|_| layer()).collect();
+    weights.push(weight(49_152, 576));
+    let bytes: usize = weights.iter().map(Blocks::bytes).sum();
+    for n_rows in [1, 8] {
+        let inputs: Vec<Vec<f32>> = weights.iter().map(|weight| values(n_rows * weight.width())).collect();
+        let mut out = vec![0.0; n_rows * 49_152];
+        let seconds = best(|| {
+            for (weight, x) in weights.iter().zip(&inputs) {
+                let rows = QuantRows::pack(isa, x, weight.width());
+                block_product(isa, &rows, &[(black_box(weight), 0)], &mut out, weight.n());
+            }
+        });
+        let rate = bytes as f64 / seconds / 1e9;
+        println!(
+            "{:<44} {:8.3} ms  {rate:6.1} GB/s  {:3.0} % of the memory's",
+            format!("products of {n_rows} tokens {bits:?}"),
+            seconds * 1e3,
+            rate / read * 100.0
+        );
     }
 }
 

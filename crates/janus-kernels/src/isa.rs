@@ -93,7 +93,13 @@ fn is_present(set: Set) -> bool {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
         }
-        Set::Avx512Bf16 => is_present(Set::Avx512) && is_x86_feature_detected!("avx512bf16"),
+        // Every processor with the one has the other.
+        Set::Avx512Bf16 => {
+            is_present(Set::Avx512)
+                && is_x86_feature_detected!("avx512bf16")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("f16c")
+        }
     }
 }
 

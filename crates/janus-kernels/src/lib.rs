@@ -29,6 +29,7 @@
 
 mod attention;
 mod attention_backward;
+mod blocks;
 mod buffer;
 mod cross_entropy;
 mod gemm;
@@ -52,6 +53,7 @@ mod tests;
 
 pub use attention::{Attended, AttentionConfig, attention};
 pub use attention_backward::{AttentionGradients, AttentionInputs, attention_backward};
+pub use blocks::{BLOCK, Bits, Block, Blocks, QuantRows, block_product};
 pub use buffer::Buffer;
 pub use cross_entropy::{LogitsConfig, TokenLogprobs, token_logprobs};
 pub use gemm::{Store, gemm, gemm_transposed};

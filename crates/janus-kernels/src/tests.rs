@@ -5,8 +5,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    AttentionConfig, AttentionInputs, Isa, Kept, KeyValues, LogitsConfig, Nonlinearity, NormKind, Panels, Precision,
-    Rows, Store, attention, attention_backward, gemm, gemm_transposed, glu, glu_backward, norm, norm_backward,
+    AttentionConfig, AttentionInputs, BLOCK, Bits, Block, Blocks, Isa, Kept, KeyValues, LogitsConfig, Nonlinearity,
+    NormKind, Panels, Precision, QuantRows, Rows, Store, attention, attention_backward, block_product, gemm,
+    gemm_transposed, glu, glu_backward, norm, norm_backward,
     reference::{self, rounded},
     rope, rope_backward, token_logprobs,
 };
@@ -372,5 +373,98 @@ fn what_is_not_a_number_stays_so() {
         let mut y = [0.0];
         gemm(isa, &Rows::pack(isa, Precision::Bf16, &[1.0, 1.0], 2), &[(&weight, 0)], &mut y, 1, Store::Set);
         assert!(y[0].is_nan());
+    }
+}
+
+/// A float16 that is a power of two, times its sign.
+fn half(exponent: i32, negative: bool) -> u16 {
+    ((exponent + 15) as u16) << 10 | if negative { 0x8000 } else { 0 }
+}
+
+#[test]
+fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
+    for (seed, (bits, [n_rows, n, width])) in [
+        (Bits::Four, [1usize, 37, 80]),
+        (Bits::Four, [9, 16, 32]),
+        (Bits::Four, [3, 130, 576]),
+        (Bits::Eight, [1, 5, 31]),
+        (Bits::Eight, [17, 48, 200]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut random = dice(seed as u64);
+        let n_blocks = width.div_ceil(BLOCK);
+        let largest = if bits == Bits::Four { 15 } else { 255 };
+        let blocks: Vec<Block> = (0..n * n_blocks)
+            .map(|_| Block {
+                quants: std::array::from_fn(|_| random.random_range(0..=largest)),
+                scale: half(random.random_range(-9..-4), false),
+                minimum: half(random.random_range(-6..-1), random.random_bool(0.8)),
+            })
+            .collect();
+        let weight = Blocks::pack(bits, n, width, |row, index| blocks[row * n_blocks + index]);
+        let mut dense = vec![0.0; n * width];
+        dense.chunks_exact_mut(width).enumerate().for_each(|(index, row)| weight.row(index, row));
+        let value = |bits: u16| {
+            let exponent = i32::from(bits >> 10 & 0x1f) - 15;
+            if bits & 0x8000 == 0 { 2f64.powi(exponent) } else { -(2f64.powi(exponent)) }
+        };
+        for (at, weight) in dense.iter().enumerate() {
+            let block = &blocks[at / width * n_blocks + at % width / BLOCK];
+            let quant = f64::from(block.quants[at % width % BLOCK]);
+            assert_eq!(f64::from(*weight), value(block.scale) * quant + value(block.minimum));
+        }
+        let x = draw(&mut random, n_rows * width);
+        // What is left of the rows behind rounding.
+        let mut rounded = x.clone();
+        for block in rounded.chunks_exact_mut(width).flat_map(|row| row.chunks_mut(BLOCK)) {
+            let most = block.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            block.iter_mut().for_each(|value| *value = (*value * 127.0 / most).round_ties_even() * most / 127.0);
+        }
+        let expected = reference::product(&rounded, &dense, width);
+        let mut first: Option<Vec<f32>> = None;
+        for isa in Isa::available() {
+            let stride = n + 3;
+            let mut out = vec![7.0; n_rows * stride];
+            block_product(isa, &QuantRows::pack(isa, &x, width), &[(&weight, 2)], &mut out, stride);
+            let ours: Vec<f32> = out.chunks_exact(stride).flat_map(|row| row[2..2 + n].to_vec()).collect();
+            assert!(out.chunks_exact(stride).all(|row| row[..2] == [7.0; 2] && row[2 + n..] == [7.0]));
+            // A product of thousands of numbers around 1 in float32.
+            assert_close(&ours, &expected, 2e-4, &format!("{bits:?} {isa} {n_rows} x {n} x {width}"));
+            for (row, ours) in ours.chunks_exact(n).enumerate() {
+                let mut alone = vec![0.0; n];
+                let x = QuantRows::pack(isa, &x[row * width..][..width], width);
+                block_product(isa, &x, &[(&weight, 0)], &mut alone, n);
+                assert_eq!(alone, ours, "row {row} alone");
+            }
+            assert_eq!(first.get_or_insert_with(|| ours.clone()), &ours, "{isa}");
+        }
+    }
+}
+
+#[test]
+fn every_float16_becomes_its_number() {
+    for (bits, value) in [
+        (0x3c00u16, 1.0f32),
+        (0xc000, -2.0),
+        (0x0001, 2f32.powi(-24)),
+        (0x03ff, 1023.0 * 2f32.powi(-24)),
+        (0x7bff, 65504.0),
+        (0x8000, -0.0),
+        (0x7c00, f32::INFINITY),
+    ] {
+        for isa in Isa::available() {
+            let block = Block { quants: [0; BLOCK], scale: half(0, false), minimum: bits };
+            let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, _| block);
+            let mut row = [0.0; BLOCK];
+            weight.row(0, &mut row);
+            assert_eq!(row[0], value, "{isa}");
+            let mut out = [0.0];
+            let mut x = [0.0; BLOCK];
+            x[0] = 127.0;
+            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1);
+            assert_eq!(out[0], value * 127.0, "{isa}");
+        }
     }
 }

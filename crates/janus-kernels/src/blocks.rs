@@ -1,0 +1,420 @@
+//! Weights in blocks of small integers, and their products with a few rows: what writing a token reads.
+//!
+//! A block is [`BLOCK`] numbers of one row of a weight, `scale * quant + minimum` each, as GGUF's Q4_1 has them; the other
+//! types of 4 and 8 bits are special cases. Blocks of [`LANES`] rows lie side by side, quants first, then scales, then
+//! minima: one stream from beginning to end, with no more bytes than the file has.
+//!
+//! Rows of activations become 8-bit integers with a scale for each block. Products of integers are exact, and blocks are
+//! added from left to right, so a row has the same bits on every instruction set, in any company.
+
+use crate::{
+    buffer::Buffer,
+    isa::{Isa, Set, vectorized},
+    parallel::{self, Shared},
+};
+
+/// Numbers of a block.
+pub const BLOCK: usize = 32;
+
+/// Rows of a weight that lie side by side.
+const LANES: usize = 16;
+
+/// Rows of activations that one run down the blocks takes.
+const MOST_ROWS: usize = 8;
+
+/// Four numbers of a block, and how many such groups it has.
+const GROUPS: usize = BLOCK / 4;
+
+/// How many bits a quant has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bits {
+    /// 0 to 15.
+    Four,
+    /// 0 to 255.
+    Eight,
+}
+
+impl Bits {
+    /// Words of the quants of [`LANES`] blocks.
+    fn words(self) -> usize {
+        match self {
+            Self::Four => LANES * GROUPS / 2,
+            Self::Eight => LANES * GROUPS,
+        }
+    }
+
+    /// Words of [`LANES`] blocks with their scales and minima.
+    fn stride(self) -> usize {
+        self.words() + LANES
+    }
+}
+
+/// One block: `scale * quant + minimum`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// The integers.
+    pub quants: [u8; BLOCK],
+    /// A float16, as its bits.
+    pub scale: u16,
+    /// A float16, as its bits.
+    pub minimum: u16,
+}
+
+/// A weight in blocks.
+#[derive(Debug, Clone)]
+pub struct Blocks {
+    bits: Bits,
+    n: usize,
+    width: usize,
+    words: Buffer,
+}
+
+impl Blocks {
+    /// Packs a weight `[n, width]` whose blocks `block(row, index)` gives; numbers of a last block beyond the width are
+    /// not read, whatever their quants are.
+    ///
+    /// # Panics
+    /// When a quant has more bits.
+    pub fn pack(bits: Bits, n: usize, width: usize, block: impl Fn(usize, usize) -> Block + Sync) -> Self {
+        let n_blocks = width.div_ceil(BLOCK);
+        // Rows that are missing in the last group of them are 0.
+        let mut words = Buffer::zeros(n.div_ceil(LANES) * n_blocks * bits.stride());
+        let size = n_blocks * bits.stride();
+        let shared = Shared::new(words.words_mut());
+        parallel::each(n.div_ceil(LANES), width * LANES, |panel| {
+            // SAFETY: each task has its own panel.
+            let words = unsafe { shared.part(panel * size, size) };
+            for lane in 0..LANES.min(n - panel * LANES) {
+                for (index, words) in words.chunks_exact_mut(bits.stride()).enumerate() {
+                    put(bits, words, lane, &block(panel * LANES + lane, index));
+                }
+            }
+        });
+        Self { bits, n, width, words }
+    }
+
+    /// How many columns the product has: rows of the weight.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// The summed dimension: columns of the weight.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How many bytes a product reads.
+    pub fn bytes(&self) -> usize {
+        self.words.words().len() * 4
+    }
+
+    /// One row of the weight, `width` numbers: what an embedding gives for a token.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, index: usize, row: &mut [f32]) {
+        assert!(index < self.n && row.len() == self.width, "row {index} of {} x {}", self.n, self.width);
+        let (panel, lane) = (index / LANES, index % LANES);
+        let n_blocks = self.width.div_ceil(BLOCK);
+        let words = &self.words.words()[panel * n_blocks * self.bits.stride()..];
+        for (row, words) in row.chunks_mut(BLOCK).zip(words.chunks_exact(self.bits.stride())) {
+            let (scale, minimum) = scale_and_minimum(self.bits, words, lane);
+            for (at, value) in row.iter_mut().enumerate() {
+                let quant = group(self.bits, words, at / 4, lane) >> (8 * (at % 4)) & 0xff;
+                *value = scale.mul_add(quant as f32, minimum);
+            }
+        }
+    }
+}
+
+/// Rows of activations as 8-bit integers, with a scale for each block.
+#[derive(Debug, Clone)]
+pub struct QuantRows {
+    n_rows: usize,
+    width: usize,
+    /// `[n_rows, n_blocks, 8]`, four signed integers a word.
+    quants: Buffer,
+    /// `[n_rows, n_blocks, 2]`: the scale, and the sum of the integers times it.
+    scales: Buffer,
+}
+
+impl QuantRows {
+    /// Rounds `[n_rows, width]`: the largest number of each block becomes 127.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of rows.
+    pub fn pack(isa: Isa, values: &[f32], width: usize) -> Self {
+        let n_rows = values.len() / width;
+        assert_eq!(values.len(), n_rows * width, "whole rows of {width}");
+        let n_blocks = width.div_ceil(BLOCK);
+        let mut rows = Self {
+            n_rows,
+            width,
+            quants: Buffer::scratch(n_rows * n_blocks * GROUPS),
+            scales: Buffer::scratch(n_rows * n_blocks * 2),
+        };
+        let quants = rows.quants.words_mut().chunks_exact_mut(n_blocks * GROUPS);
+        let scales = rows.scales.words_mut().chunks_exact_mut(n_blocks * 2);
+        for ((row, quants), scales) in values.chunks_exact(width).zip(quants).zip(scales) {
+            round(isa, row, quants, scales);
+        }
+        rows
+    }
+}
+
+vectorized! {
+    fn round(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        let words = quants.as_chunks_mut::<GROUPS>().0;
+        for ((block, words), scale) in row.chunks(BLOCK).zip(words).zip(scales.as_chunks_mut::<2>().0) {
+            let mut values = [0.0f32; BLOCK];
+            values[..block.len()].copy_from_slice(block);
+            let mut most = 0.0f32;
+            for value in &values {
+                most = most.max(value.abs());
+            }
+            let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+            let mut sum = 0;
+            let mut integers = [0i32; BLOCK];
+            for (integer, value) in integers.iter_mut().zip(&values) {
+                *integer = (value * inverse).round_ties_even() as i32;
+                sum += *integer;
+            }
+            for (word, four) in words.iter_mut().zip(integers.as_chunks::<4>().0) {
+                *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
+            }
+            let step = most / 127.0;
+            *scale = [step.to_bits(), (step * sum as f32).to_bits()];
+        }
+    }
+}
+
+/// `out[r, offset + n] = sum_k rows[r, k] * weight[n, k]` for each weight and its offset, with the rows rounded.
+///
+/// # Shapes
+/// - rows: `[n_rows, width]`
+/// - weights: `[n, width]` each, with the column of `out` at which its product begins
+/// - out: `[n_rows, stride]`
+///
+/// # Panics
+/// When the shapes do not agree.
+pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], out: &mut [f32], stride: usize) {
+    assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
+    let mut tasks = Vec::new();
+    for (index, (weight, offset)) in weights.iter().enumerate() {
+        assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
+        assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
+        tasks.extend((0..weight.n.div_ceil(LANES)).map(|panel| (index, panel)));
+    }
+    let n_blocks = rows.width.div_ceil(BLOCK);
+    let out = Shared::new(out);
+    parallel::each(tasks.len(), rows.width * LANES * rows.n_rows / 8, |task| {
+        let (index, panel) = tasks[task];
+        let (weight, offset) = weights[index];
+        let size = n_blocks * weight.bits.stride();
+        let words = &weight.words.words()[panel * size..][..size];
+        for first in (0..rows.n_rows).step_by(MOST_ROWS) {
+            let present = MOST_ROWS.min(rows.n_rows - first);
+            let quants = &rows.quants.words()[first * n_blocks * GROUPS..][..present * n_blocks * GROUPS];
+            let scales = &rows.scales.words()[first * n_blocks * 2..][..present * n_blocks * 2];
+            let mut sums = [[0.0; LANES]; MOST_ROWS];
+            run(isa, weight.bits, words, quants, scales, &mut sums[..present]);
+            let lanes = LANES.min(weight.n - panel * LANES);
+            for (row, sums) in sums[..present].iter().enumerate() {
+                let at = (first + row) * stride + offset + panel * LANES;
+                // SAFETY: no other task has these columns.
+                unsafe { out.part(at, lanes) }.copy_from_slice(&sums[..lanes]);
+            }
+        }
+    });
+}
+
+/// [`LANES`] rows of a weight times up to [`MOST_ROWS`] rows.
+fn run(isa: Isa, bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+    match isa.set() {
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512Bf16 => vnni::run(bits, words, quants, scales, sums),
+        _ => plain(isa, bits, words, quants, scales, sums),
+    }
+}
+
+vectorized! {
+    fn plain(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+        let n_blocks = words.len() / bits.stride();
+        for (index, words) in words.chunks_exact(bits.stride()).enumerate() {
+            let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
+            for lane in 0..LANES {
+                (scale[lane], minimum[lane]) = scale_and_minimum(bits, words, lane);
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let quants = &quants[(row * n_blocks + index) * GROUPS..][..GROUPS];
+                let mut dots = [0i32; LANES];
+                for (at, four) in quants.iter().enumerate() {
+                    let four = four.to_le_bytes().map(|byte| i32::from(byte as i8));
+                    for (lane, dot) in dots.iter_mut().enumerate() {
+                        let weights = group(bits, words, at, lane).to_le_bytes();
+                        for (weight, value) in weights.iter().zip(four) {
+                            *dot += i32::from(*weight) * value;
+                        }
+                    }
+                }
+                let [step, sum] = [0, 1].map(|which| f32::from_bits(scales[2 * (row * n_blocks + index) + which]));
+                for lane in 0..LANES {
+                    let total = (scale[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
+                    sums[lane] = minimum[lane].mul_add(sum, total);
+                }
+            }
+        }
+    }
+}
+
+/// Writes one block into its lane.
+fn put(bits: Bits, words: &mut [u32], lane: usize, block: &Block) {
+    for (at, four) in block.quants.as_chunks::<4>().0.iter().enumerate() {
+        let word = u32::from_le_bytes(*four);
+        match bits {
+            Bits::Eight => words[at * LANES + lane] = word,
+            Bits::Four => {
+                assert_eq!(word & 0xf0f0_f0f0, 0, "four bits a quant");
+                words[at % (GROUPS / 2) * LANES + lane] |= word << (4 * (at / (GROUPS / 2)));
+            }
+        }
+    }
+    let (scales, minima) = words[bits.words()..].split_at_mut(LANES / 2);
+    for (halves, value) in [(scales, block.scale), (minima, block.minimum)] {
+        halves[lane / 2] |= u32::from(value) << (16 * (lane % 2));
+    }
+}
+
+/// Group `at` of a lane: four quants, a byte each.
+#[inline(always)]
+fn group(bits: Bits, words: &[u32], at: usize, lane: usize) -> u32 {
+    match bits {
+        Bits::Eight => words[at * LANES + lane],
+        Bits::Four => words[at % (GROUPS / 2) * LANES + lane] >> (4 * (at / (GROUPS / 2))) & 0x0f0f_0f0f,
+    }
+}
+
+#[inline(always)]
+fn scale_and_minimum(bits: Bits, words: &[u32], lane: usize) -> (f32, f32) {
+    let half = |from: usize| half_to_f32((words[from + lane / 2] >> (16 * (lane % 2))) as u16);
+    (half(bits.words()), half(bits.words() + LANES / 2))
+}
+
+/// float16 -> float32, exactly.
+#[inline(always)]
+fn half_to_f32(half: u16) -> f32 {
+    let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
+    let magnitude = match rest {
+        // Infinity and what is not a number keep their bits.
+        0x7c00.. => f32::from_bits(rest << 13 | 0x7f80_0000),
+        // Exponents differ by 112; subnormal numbers come out right because the product is exact.
+        _ => f32::from_bits(rest << 13) * f32::from_bits(0x7780_0000),
+    };
+    f32::from_bits(magnitude.to_bits() | sign)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vnni {
+    use std::arch::x86_64::*;
+
+    use super::{Bits, GROUPS, LANES, MOST_ROWS};
+
+    pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+        let n_blocks = words.len() / bits.stride();
+        assert_eq!(words.len(), n_blocks * bits.stride(), "whole blocks");
+        assert!(quants.len() >= sums.len() * n_blocks * GROUPS && scales.len() >= 2 * sums.len() * n_blocks);
+        macro_rules! by_rows {
+            ($($rows:literal)*) => {
+                match (bits, sums.len()) {
+                    $(
+                        // SAFETY: the caller has the instruction set; the lengths are checked above.
+                        (Bits::Four, $rows) => unsafe { four::<$rows>(n_blocks, words, quants, scales, sums) },
+                        // SAFETY: as above.
+                        (Bits::Eight, $rows) => unsafe { eight::<$rows>(n_blocks, words, quants, scales, sums) },
+                    )*
+                    (_, rows) => unreachable!("{rows} rows, at most {MOST_ROWS}"),
+                }
+            };
+        }
+        by_rows!(1 2 3 4 5 6 7 8)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+    unsafe fn four<const R: usize>(n: usize, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+        let low = _mm512_set1_epi8(0x0f);
+        // SAFETY: `run` checked the lengths.
+        unsafe {
+            blocks::<R>(n, words, Bits::Four, quants, scales, sums, |words| {
+                let mut groups = [_mm512_setzero_si512(); GROUPS];
+                for at in 0..GROUPS / 2 {
+                    let both = _mm512_loadu_si512(words.add(at * LANES).cast());
+                    groups[at] = _mm512_and_si512(both, low);
+                    groups[at + GROUPS / 2] = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
+                }
+                groups
+            });
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+    unsafe fn eight<const R: usize>(
+        n: usize,
+        words: &[u32],
+        quants: &[u32],
+        scales: &[u32],
+        sums: &mut [[f32; LANES]],
+    ) {
+        // SAFETY: `run` checked the lengths.
+        unsafe {
+            blocks::<R>(n, words, Bits::Eight, quants, scales, sums, |words| {
+                let mut groups = [_mm512_setzero_si512(); GROUPS];
+                for (at, group) in groups.iter_mut().enumerate() {
+                    *group = _mm512_loadu_si512(words.add(at * LANES).cast());
+                }
+                groups
+            });
+        }
+    }
+
+    /// # Safety
+    /// The slices hold `n` blocks for each of `R` rows.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+    unsafe fn blocks<const R: usize>(
+        n: usize,
+        words: &[u32],
+        bits: Bits,
+        quants: &[u32],
+        scales: &[u32],
+        sums: &mut [[f32; LANES]],
+        load: impl Fn(*const u32) -> [__m512i; GROUPS],
+    ) {
+        let mut totals = [_mm512_setzero_ps(); R];
+        for index in 0..n {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let words = words.as_ptr().add(index * bits.stride());
+                let groups = load(words);
+                let scale = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words()).cast()));
+                let minimum = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words() + LANES / 2).cast()));
+                for (row, total) in totals.iter_mut().enumerate() {
+                    let quants = quants.as_ptr().add((row * n + index) * GROUPS);
+                    let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+                    for at in (0..GROUPS).step_by(2) {
+                        even = _mm512_dpbusd_epi32(even, groups[at], _mm512_set1_epi32(*quants.add(at) as i32));
+                        odd = _mm512_dpbusd_epi32(odd, groups[at + 1], _mm512_set1_epi32(*quants.add(at + 1) as i32));
+                    }
+                    let dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
+                    let own = scales.as_ptr().add(2 * (row * n + index));
+                    let [step, sum] = [0, 1].map(|which| _mm512_set1_ps(f32::from_bits(*own.add(which))));
+                    *total = _mm512_fmadd_ps(_mm512_mul_ps(scale, step), dots, *total);
+                    *total = _mm512_fmadd_ps(minimum, sum, *total);
+                }
+            }
+        }
+        for (total, sums) in totals.iter().zip(sums) {
+            // SAFETY: a row of sums holds as many numbers as a register.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+        }
+    }
+}
