@@ -39,8 +39,7 @@ fn main() -> ExitCode {
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
     let mut general = args.general.client(&args.output)?;
-    let mut janus = args.model.load(&args.common)?;
-    let mut systems = args.systems.systems(&mut janus, &args.model, &args.common)?;
+    let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
     let count = systems.study.variants.len() + systems.bundles.len();
     let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * count).sum());

@@ -10,7 +10,8 @@ use janus_train::{Error, LoraTrainer};
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// What is trained: lora, or class, as class_trainer does it with its defaults
+    /// What is trained: lora, or class, as class_trainer does it with its defaults (of the flags it reads --db, --category,
+    /// --adapter, --output, --charts and the common ones)
     #[arg(long, default_value = "lora", value_parser = ["lora", "class"])]
     mode: String,
     /// In the mode class, the adapter whose states the head reads

@@ -181,6 +181,7 @@ fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark
         &["--bundle", "bundle", "--analysis", "none", "--prior", "0.1", "--output-format", "jsonl"],
     );
     assert!(answered.status.success(), "{}", stderr(&answered));
+    assert_eq!(stdout(&answered).lines().count(), 16);
     for line in stdout(&answered).lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         assert_eq!((&line["variant"], &line["audit"]["prior"]), (&"FT-PE-CH".into(), &0.1.into()), "{line}");
@@ -198,7 +199,12 @@ fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark
     for name in ["-FT-PE-CH, no analysis | all", "control: own name, no analysis | all"] {
         assert!(stdout(&evaluated).contains(name), "{}", stdout(&evaluated));
     }
-    assert!(benchmark(&["--variants", "FT-PE-CH", "--bundle", "bundle"]).status.success(), "nothing is left to do");
+    let predictions = || fs::read(folder.path().join("results/predictions.jsonl")).expect("there");
+    let before = predictions();
+    assert!(benchmark(&["--variants", "FT-PE-CH", "--bundle", "bundle"]).status.success());
+    assert!(predictions() == before, "nothing was left to do");
+    let twice = benchmark(&["--variants", "FT-PE-CH", "--bundle", "bundle", "--bundle", "again"]);
+    assert!(stderr(&twice).contains("two systems would have the name"), "{}", stderr(&twice));
     let refused = benchmark(&["--variants", "FT-CH"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("needs --bundle"), "{}", stderr(&refused));

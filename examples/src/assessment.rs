@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::Context;
 use janus_core::{
-    Analysis, AssessConfig, BundleManifest, DeviceChoice, Janus, Precision, Sampling, Variant, VulnCategory,
-    digest_of_model,
+    Analysis, AssessConfig, BundleManifest, Janus, Precision, Sampling, Variant, VulnCategory, digest_of_model,
 };
 
 use crate::DeviceArgs;
@@ -52,14 +51,7 @@ impl AssessArgs {
         if self.bundle.is_some() || other {
             return Ok(self.bundle.clone());
         }
-        let Some(folder) = shipped_bundle(&digest_of_model(base)?) else { return Ok(None) };
-        let precision = BundleManifest::read(&folder)?.precision;
-        let same = device.precision == Precision::Auto || device.precision.name() == precision;
-        if !same || device.device != DeviceChoice::Flex {
-            tracing::warn!("the shipped bundle is for --device flex and --precision {precision}: answering without it");
-            return Ok(None);
-        }
-        Ok(Some(folder))
+        Ok(shipped_bundle(base, device)?.map(|(folder, _)| folder))
     }
 
     /// The settings; attaches the adapters.
@@ -73,8 +65,12 @@ impl AssessArgs {
         let reads = variant.is_fine_tuned() && !variant.has_head();
         anyhow::ensure!(adapters.is_empty() || reads, "--variant {variant} reads no --adapter");
         anyhow::ensure!(!adapters.is_empty() || !reads, "--variant {variant} needs --adapter DIR");
-        anyhow::ensure!(janus.bundle().is_some() || !variant.has_head(), "--variant {variant} needs --bundle DIR");
-        anyhow::ensure!(self.prior.is_none() || variant.has_head(), "--variant {variant} reads no --prior");
+        let head = janus.bundle().map(|bundle| bundle.manifest.facts.variant());
+        anyhow::ensure!(
+            !variant.has_head() || head == Some(variant),
+            "--variant {variant} needs a --bundle of that variant"
+        );
+        anyhow::ensure!(self.prior.is_none() || variant.has_head(), "without a bundle nothing reads --prior");
         Ok(AssessConfig {
             variant,
             adapters,
@@ -88,11 +84,27 @@ impl AssessArgs {
     }
 }
 
-/// The folder of the shipped bundle, where it is there and belongs to this base.
-pub(crate) fn shipped_bundle(digest: &str) -> Option<PathBuf> {
+/// The folder of the shipped bundle and its precision, where it is there, belongs to this base and can be computed here as
+/// it was made.
+///
+/// # Errors
+/// When the bundle is damaged, or the base cannot be read.
+pub(crate) fn shipped_bundle(base: &Path, device: &DeviceArgs) -> anyhow::Result<Option<(PathBuf, Precision)>> {
     let folder = crate::datasets(SHIPPED);
-    let manifest = BundleManifest::read(&folder).ok()?;
-    (manifest.base == digest).then_some(folder)
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let manifest = BundleManifest::read(&folder)?;
+    if manifest.base != digest_of_model(base)? {
+        return Ok(None);
+    }
+    let precision: Precision = manifest.precision.parse().context("the shipped bundle")?;
+    let same = device.precision == Precision::Auto || device.precision == precision;
+    if !same || device.device.init(precision).is_err() {
+        tracing::warn!("the shipped bundle is for --device flex and --precision {precision}: going on without it");
+        return Ok(None);
+    }
+    Ok(Some((folder, precision)))
 }
 
 /// Flags of adapters.

@@ -72,29 +72,39 @@ pub struct StatesArgs {
 }
 
 impl StatesArgs {
-    /// Opens the database.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open(&self) -> anyhow::Result<StoredStates> {
+    /// The database, which is opened when states are first asked for.
+    pub fn lazy(&self) -> StoredStates {
         let path = self.states.clone().unwrap_or_else(|| HubConfig::from_env().cache.join("states.sqlite"));
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot write {}", folder.display()))?;
-        }
-        Ok(StoredStates(Store::open(path)?))
+        StoredStates { path, store: None }
     }
 }
 
 /// States in a database.
-pub struct StoredStates(Store);
+pub struct StoredStates {
+    path: PathBuf,
+    store: Option<Store>,
+}
+
+impl StoredStates {
+    fn ask<T>(&mut self, what: impl FnOnce(&mut Store) -> janus_data::Result<T>) -> janus_core::Result<T> {
+        let failed = |source| janus_core::Error::StateStore { source };
+        if self.store.is_none() {
+            if let Some(folder) = self.path.parent() {
+                std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+            }
+            self.store = Some(Store::open(&self.path).map_err(|error| failed(error.into()))?);
+        }
+        what(self.store.as_mut().expect("opened above")).map_err(|error| failed(error.into()))
+    }
+}
 
 impl StateStore for StoredStates {
     fn get(&mut self, key: &str, prompt: &str) -> janus_core::Result<Option<Vec<f32>>> {
-        self.0.states(key, prompt).map_err(|source| janus_core::Error::StateStore { source: Box::new(source) })
+        self.ask(|store| store.states(key, prompt))
     }
 
     fn keep(&mut self, key: &str, states: &[(String, Vec<f32>)]) -> janus_core::Result<()> {
-        self.0.keep_states(key, states).map_err(|source| janus_core::Error::StateStore { source: Box::new(source) })
+        self.ask(|store| store.keep_states(key, states))
     }
 }
 
@@ -144,6 +154,13 @@ impl ClassArgs {
     /// # Errors
     /// When something cannot be read or written, the device fails, or Ctrl-C was pressed.
     pub fn train(&self, mut janus: Janus, output: &Path, charts: bool, seed: u64) -> anyhow::Result<ClassSummary> {
+        let no_vector = matches!(self.facts, FactsChoice::None | FactsChoice::Text);
+        anyhow::ensure!(!(no_vector && self.without_rules), "--without-rules is about numbers: --facts vector or both");
+        if self.pooling == Some(Pooling::None) {
+            anyhow::ensure!(!no_vector, "--pooling none leaves nothing to read: --facts vector or both");
+            anyhow::ensure!(self.layer.is_none(), "--pooling none reads no --layer");
+        }
+        anyhow::ensure!(self.seeds > 0, "--seeds: expected at least 1");
         let wanted = [Part::Head, Part::Validation, Part::Calibration];
         let [head, validation, calibration]: [Vec<Sample>; 3] =
             parts(&self.db, &wanted, self.category, seed)?.try_into().expect("as many as were wanted");
@@ -153,7 +170,7 @@ impl ClassArgs {
         }
         let parts = ClassParts { head: &head, validation: &validation, calibration: &calibration };
         let trainer = ClassTrainer::new(&janus, parts, self.config(adapter, seed))?;
-        let summary = trainer.train(output, &mut self.states.open()?, &mut Bar::samples(0))?;
+        let summary = trainer.train(output, &mut self.states.lazy(), &mut Bar::samples(0))?;
         if charts {
             ClassTrainer::charts(&summary, output)?;
         }

@@ -87,6 +87,11 @@ impl DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// How a model is loaded there, with a bundle or without.
+    fn config(&self, bundle: Option<PathBuf>) -> JanusConfig {
+        JanusConfig { device: self.device, precision: self.precision, bundle }
+    }
+
     /// Opens the chosen device; `auto` is what is meant by that.
     ///
     /// # Errors
@@ -110,7 +115,7 @@ impl ModelArgs {
     /// # Errors
     /// When it cannot be found, fetched or loaded.
     pub fn load(&self, common: &CommonArgs) -> anyhow::Result<Janus> {
-        self.load_with(common, |_| Ok(None))
+        self.load_with(common, |_| Ok(self.device.config(None)))
     }
 
     /// The same with the bundle that findings are assessed with.
@@ -118,21 +123,22 @@ impl ModelArgs {
     /// # Errors
     /// When either cannot be found, fetched or loaded.
     pub fn load_for(&self, assess: &AssessArgs, common: &CommonArgs) -> anyhow::Result<Janus> {
-        self.load_with(common, |base| assess.bundle(base, &self.device))
+        self.load_with(common, |base| Ok(self.device.config(assess.bundle(base, &self.device)?)))
     }
 
-    fn load_with(
+    /// The same, with a configuration that follows from the base model's path.
+    pub(crate) fn load_with(
         &self,
         common: &CommonArgs,
-        bundle: impl FnOnce(&Path) -> anyhow::Result<Option<PathBuf>>,
+        config_for: impl FnOnce(&Path) -> anyhow::Result<JanusConfig>,
     ) -> anyhow::Result<Janus> {
-        let device = self.device.choice()?;
+        self.device.choice()?;
         let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
         let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
         let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
-        let bundle = bundle(&path)?;
-        tracing::info!(path = %path.display(), ?bundle, %device, "loading the base model");
-        Ok(Janus::load(path, JanusConfig { device, precision: self.device.precision, bundle })?)
+        let config = config_for(&path)?;
+        tracing::info!(path = %path.display(), bundle = ?config.bundle, device = %config.device, "loading the base model");
+        Ok(Janus::load(path, config)?)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Which systems `benchmark` evaluates.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_core::{Analysis, AssessConfig, Bundle, Janus, Variant};
+use janus_core::{Analysis, AssessConfig, Bundle, BundleManifest, Janus, Precision, Variant};
 use janus_eval::{NamedBundle, StudyConfig};
 
 use crate::{AdapterArgs, CommonArgs, ModelArgs, StatesArgs, assessment::shipped_bundle};
@@ -16,7 +16,7 @@ pub struct SystemsArgs {
     variants: Vec<Variant>,
     #[command(flatten)]
     adapter: AdapterArgs,
-    /// What stands behind the variants of --adapter in tables
+    /// What stands behind the variants in tables, in brackets
     #[arg(long)]
     label: Option<String>,
     /// Folder of a bundle; NAME=DIR calls its rows so, and again for another [default: the shipped one, its adapter too]
@@ -43,19 +43,42 @@ pub struct Systems {
 }
 
 impl SystemsArgs {
-    /// The systems; attaches their adapters.
+    /// Loads the base model, in the precision of the bundles where none was asked for, and gives the systems with their
+    /// adapters attached.
     ///
     /// # Errors
-    /// When an adapter or a bundle cannot be loaded, or a variant that was asked for has none.
-    pub fn systems(&self, janus: &mut Janus, model: &ModelArgs, common: &CommonArgs) -> anyhow::Result<Systems> {
-        let shipped = shipped_bundle(janus.digest()).filter(|_| !self.adapter.any() && self.bundles.is_empty());
-        let texts = shipped.as_ref().map_or(self.bundles.clone(), |folder| vec![folder.display().to_string()]);
+    /// When a model, an adapter or a bundle cannot be loaded, or a variant that was asked for has none.
+    pub fn load(&self, model: &ModelArgs, common: &CommonArgs) -> anyhow::Result<(Janus, Systems)> {
+        let mut folders: Vec<(Option<String>, PathBuf)> = self.bundles.iter().map(|text| named_folder(text)).collect();
+        let plain = !self.variants.is_empty() && self.variants.iter().all(|variant| !variant.is_fine_tuned());
+        let mut janus = model.load_with(common, |base| {
+            if folders.is_empty() && !self.adapter.any() && !self.controls_only && !plain {
+                folders.extend(shipped_bundle(base, &model.device)?.map(|(folder, _)| (None, folder)));
+            }
+            let mut config = model.device.config(None);
+            if let (Precision::Auto, Some((_, folder))) = (config.precision, folders.first()) {
+                config.precision = BundleManifest::read(folder)?.precision.parse()?;
+            }
+            Ok(config)
+        })?;
+        let systems = self.systems(&mut janus, &folders, model, common)?;
+        Ok((janus, systems))
+    }
+
+    fn systems(
+        &self,
+        janus: &mut Janus,
+        folders: &[(Option<String>, PathBuf)],
+        model: &ModelArgs,
+        common: &CommonArgs,
+    ) -> anyhow::Result<Systems> {
         let asked =
             |variant: Variant| !self.controls_only && (self.variants.is_empty() || self.variants.contains(&variant));
-        let mut bundles = named_bundles(&texts, janus)?;
+        let mut bundles = named_bundles(folders, janus)?;
         let mut assess = AssessConfig { analysis: self.analysis, seed: common.seed, ..AssessConfig::default() };
         assess.adapters = self.adapter.attach(janus)?;
-        if let (Some(_), [bundle]) = (shipped, bundles.as_slice()) {
+        // One bundle alone answers without its head too.
+        if let (false, [bundle]) = (self.adapter.any(), bundles.as_slice()) {
             assess = assess.with_adapter(&bundle.adapter);
         }
         bundles.retain(|named| asked(named.bundle.manifest.facts.variant()));
@@ -70,21 +93,25 @@ impl SystemsArgs {
             |variant: &Variant| !variant.has_head() && (adapted || !variant.is_fine_tuned()) && asked(*variant);
         let variants = Variant::ALL.into_iter().filter(written).collect();
         let study = StudyConfig { base: model.short_name(), label: self.label.clone(), variants, assess };
-        Ok(Systems { study, bundles, states: self.states.open()? })
+        Ok(Systems { study, bundles, states: self.states.lazy() })
     }
 }
 
-/// Reads bundles, `[NAME=]DIR`, and attaches their adapters.
-fn named_bundles(texts: &[String], janus: &mut Janus) -> anyhow::Result<Vec<NamedBundle>> {
-    let read = |text: &String| {
-        let (name, folder) = match text.rsplit_once('=') {
-            Some((name, folder)) => (Some(name.to_owned()), folder),
-            None => (None, text.as_str()),
-        };
-        let folder = Path::new(folder);
-        let bundle = Bundle::load(folder, janus.model()).with_context(|| format!("--bundle {text}"))?;
-        janus.attach(text, folder.join("adapter"))?;
-        Ok(NamedBundle { name, bundle, adapter: text.clone() })
+/// The name and the folder of `[NAME=]DIR`; a folder's own name may hold an `=`.
+fn named_folder(text: &str) -> (Option<String>, PathBuf) {
+    match text.rsplit_once('=') {
+        Some((name, folder)) if !Path::new(text).exists() => (Some(name.to_owned()), folder.into()),
+        _ => (None, text.into()),
+    }
+}
+
+/// Reads bundles, and attaches their adapters.
+fn named_bundles(folders: &[(Option<String>, PathBuf)], janus: &mut Janus) -> anyhow::Result<Vec<NamedBundle>> {
+    let read = |(name, folder): &(Option<String>, PathBuf)| {
+        let adapter = folder.display().to_string();
+        let bundle = Bundle::load(folder, janus.model()).with_context(|| format!("--bundle {adapter}"))?;
+        janus.attach(&adapter, folder.join("adapter"))?;
+        Ok(NamedBundle { name: name.clone(), bundle, adapter })
     };
-    texts.iter().map(read).collect()
+    folders.iter().map(read).collect()
 }

@@ -329,6 +329,9 @@ pub fn rows(predictions: &[Prediction], seed: u64) -> Vec<Row> {
         }
         by_system.entry(key).or_default().push(prediction);
     }
+    // A system that joined later stands with its part.
+    let first: Vec<&str> = order.iter().map(|(part, _)| *part).collect();
+    order.sort_by_key(|(part, _)| first.iter().position(|known| known == part));
     let mut rows = Vec::new();
     for key in order {
         for category in [None].into_iter().chain(VulnCategory::ALL.map(Some)) {

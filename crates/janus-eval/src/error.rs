@@ -9,6 +9,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Two systems of a study have one name.
+    #[error("two systems would have the name {name:?} in tables: give one another NAME=")]
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// A file of predictions cannot be read or written.
     #[error("cannot {operation} {}", path.display())]
     Io {

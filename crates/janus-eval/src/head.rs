@@ -40,6 +40,9 @@ impl HeadUnderTest<'_> {
             let findings: Vec<_> =
                 batch.iter().map(|index| (&evaluated.samples[*index].pair, &evaluated.samples[*index].claim)).collect();
             let pooled = if manifest.input.pooling == Pooling::None {
+                if progress.stop() {
+                    return Err(failed(janus_core::Error::Interrupted));
+                }
                 findings.iter().for_each(|_| progress.answered());
                 findings.iter().map(|_| Ok(vec![Vec::new()])).collect()
             } else {

@@ -158,14 +158,24 @@ pub fn by_kind(predictions: &[Prediction], system: &str) -> String {
 
 /// Every model beside the rules, and the classification heads by kind of claim.
 pub fn heads(predictions: &[Prediction]) -> String {
+    let controls = known_controls();
+    // Heads have variants that end in CH, or names of their own.
+    let is_head = |system: &str| {
+        let variant = system.split("-CH").nth(1).is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ']));
+        variant || system.starts_with("control:") && !controls.contains(&system)
+    };
     let mut heads: Vec<&str> = Vec::new();
-    for prediction in predictions.iter().filter(|prediction| prediction.system.contains("-CH")) {
+    for prediction in predictions.iter().filter(|prediction| is_head(&prediction.system)) {
         if !heads.contains(&prediction.system.as_str()) {
             heads.push(&prediction.system);
         }
     }
     let by_kind = heads.into_iter().map(|system| format!("\n{}", by_kind(predictions, system)));
     beside_rules(predictions) + &by_kind.collect::<String>()
+}
+
+fn known_controls() -> Vec<&'static str> {
+    Control::UNTRAINED.iter().chain(&Control::TRAINED).map(|control| control.name()).collect()
 }
 
 /// Every model beside the rules, on the samples that both called: who alone was right, and the exact McNemar test. What
@@ -179,8 +189,7 @@ pub fn beside_rules(predictions: &[Prediction]) -> String {
         .collect();
     let mut systems: Vec<(&str, &str)> = Vec::new();
     // The other controls read no facts: that they are worse says nothing.
-    let controls: Vec<&str> =
-        Control::UNTRAINED.iter().chain(&Control::TRAINED).map(|control| control.name()).collect();
+    let controls = known_controls();
     for prediction in predictions.iter().filter(|prediction| !controls.contains(&&*prediction.system)) {
         if !systems.contains(&(&prediction.part, &prediction.system)) {
             systems.push((&prediction.part, &prediction.system));
@@ -277,6 +286,23 @@ mod tests {
             called: p.map(|p| p >= 0.5),
             error: p.is_none().then(|| "why".to_owned()),
         }
+    }
+
+    #[test]
+    fn a_system_that_joined_later_stands_with_its_part() {
+        let other = |system: &str, part: &str| Prediction {
+            system: system.to_owned(),
+            part: part.to_owned(),
+            ..prediction(0, Some(0.9), true)
+        };
+        let predictions = [other("a", "one"), other("a", "two"), other("b", "one"), other("b", "two")];
+        let text = summary(&predictions, 0);
+        assert_eq!((text.matches("**one**").count(), text.matches("**two**").count()), (1, 1), "{text}");
+        assert_eq!(
+            markdown(&predictions, 0).matches("**two**").count(),
+            2,
+            "two tables for each part have one heading"
+        );
     }
 
     #[test]

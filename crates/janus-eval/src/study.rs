@@ -54,7 +54,18 @@ impl StudyConfig {
     }
 
     /// What makes each system what it is, by its name.
-    fn systems(&self, janus: &Janus, bundles: &[NamedBundle]) -> serde_json::Map<String, Value> {
+    ///
+    /// # Errors
+    /// When two have one name.
+    fn systems(&self, janus: &Janus, bundles: &[NamedBundle]) -> Result<serde_json::Map<String, Value>> {
+        let controls = Control::UNTRAINED.iter().chain(&Control::TRAINED).map(|control| control.name().to_owned());
+        let own = self.variants.iter().map(|variant| self.system(*variant));
+        let mut names = HashSet::new();
+        for name in controls.chain(own).chain(bundles.iter().map(|named| named.system(self))) {
+            if !names.insert(name.clone()) {
+                return Err(Error::SameName { name });
+            }
+        }
         let digest = |(category, name): (&VulnCategory, &String)| {
             (category.name().to_owned(), janus.adapter_digest(name).into())
         };
@@ -62,7 +73,7 @@ impl StudyConfig {
         let adapted = self.variants.iter().filter(|variant| variant.is_fine_tuned());
         let adapted = adapted.map(|variant| (self.system(*variant), json!({ "adapters": adapters })));
         let bundles = bundles.iter().map(|named| (named.system(self), json!({ "bundle": named.bundle.digest })));
-        adapted.chain(bundles).collect()
+        Ok(adapted.chain(bundles).collect())
     }
 }
 
@@ -123,7 +134,7 @@ impl Study {
                 "base": janus.digest(), "analysis": assess.analysis.name(), "max_tokens": assess.max_tokens,
                 "temperature": assess.sampling.temperature, "seed": assess.seed, "precision": janus.precision().name(),
             }),
-            config.systems(janus, bundles),
+            config.systems(janus, bundles)?,
         )?;
         let predictions: (Log, Vec<Prediction>) = Log::open(&folder.join("predictions.jsonl"))?;
         let costs = Log::open(&folder.join("costs.jsonl"))?;
@@ -254,9 +265,13 @@ impl Study {
 fn keep_settings(folder: &Path, mut now: Value, systems: serde_json::Map<String, Value>) -> Result<()> {
     let path = folder.join("settings.json");
     let mut all = serde_json::Map::new();
-    if let Ok(bytes) = fs::read(&path) {
+    let read = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        result => Some(result.map_err(|source| Error::Io { operation: "read", path: path.clone(), source })?),
+    };
+    if let Some(bytes) = &read {
         let mut earlier: Value =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Line { path: path.clone(), line: 1, source })?;
+            serde_json::from_slice(bytes).map_err(|source| Error::Line { path: path.clone(), line: 1, source })?;
         if let Some(Value::Object(known)) = earlier.as_object_mut().and_then(|earlier| earlier.remove("systems")) {
             all = known;
         }
@@ -275,7 +290,14 @@ fn keep_settings(folder: &Path, mut now: Value, systems: serde_json::Map<String,
     if !all.is_empty() {
         now["systems"] = Value::Object(all);
     }
-    fs::write(&path, format!("{now}\n")).map_err(|source| Error::Io { operation: "write", path, source })
+    let text = format!("{now}\n");
+    if read.is_some_and(|read| read == text.as_bytes()) {
+        return Ok(());
+    }
+    // A kill leaves the earlier file or the new one.
+    let new = folder.join("settings.json.new");
+    let write = || fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+    write().map_err(|source| Error::Io { operation: "write", path: path.clone(), source })
 }
 
 /// What tells one answer from another.

@@ -172,17 +172,21 @@ vectorized! {
             for value in &values {
                 most = most.max(value.abs());
             }
-            let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+            // Numbers too small for a scale are 0.
+            let inverse = if most > f32::MIN_POSITIVE * 128.0 { 127.0 / most } else { 0.0 };
             let mut sum = 0;
+            // What is not a number makes its block's products so.
+            let mut odd = 0.0;
             let mut integers = [0i32; BLOCK];
             for (integer, value) in integers.iter_mut().zip(&values) {
                 *integer = (value * inverse).round_ties_even() as i32;
                 sum += *integer;
+                odd += value * 0.0;
             }
             for (word, four) in words.iter_mut().zip(integers.as_chunks::<4>().0) {
                 *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
             }
-            let step = most / 127.0;
+            let step = if inverse > 0.0 { most / 127.0 } else { 0.0 } + odd;
             *scale = [step.to_bits(), (step * sum as f32).to_bits()];
         }
     }
@@ -199,6 +203,7 @@ vectorized! {
 /// When the shapes do not agree.
 pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], out: &mut [f32], stride: usize) {
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
+    parallel::assert_apart(weights.iter().map(|(weight, offset)| *offset..offset + weight.n));
     let mut tasks = Vec::new();
     for (index, (weight, offset)) in weights.iter().enumerate() {
         assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
@@ -221,7 +226,7 @@ pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], o
             let lanes = LANES.min(weight.n - panel * LANES);
             for (row, sums) in sums[..present].iter().enumerate() {
                 let at = (first + row) * stride + offset + panel * LANES;
-                // SAFETY: no other task has these columns.
+                // SAFETY: columns of weights lie apart, and each task has its own.
                 unsafe { out.part(at, lanes) }.copy_from_slice(&sums[..lanes]);
             }
         }

@@ -60,6 +60,7 @@ pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f
     let row_panels = rows.n_rows.div_ceil(MR);
     let depth = rows.depth();
     let per_task = (ROWS / (MR * depth.clamp(1, DEPTH))).clamp(1, 16);
+    parallel::assert_apart(parts.iter().map(|part| part.offset..part.offset + part.n.len()));
     let mut tasks = Vec::new();
     for (index, Part { weight, n, offset }) in parts.iter().enumerate() {
         assert_eq!(weight.width, rows.width, "both operands have one summed dimension");

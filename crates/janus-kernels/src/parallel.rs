@@ -1,6 +1,6 @@
 //! Writing to one slice from several tasks.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 use rayon::prelude::*;
 
@@ -37,6 +37,17 @@ impl<'a, T> Shared<'a, T> {
     pub(crate) unsafe fn part(&self, at: usize, count: usize) -> &mut [T] {
         // SAFETY: `at` checks the bounds, the caller promises that the part is not shared.
         unsafe { std::slice::from_raw_parts_mut(self.at(at, count), count) }
+    }
+}
+
+/// Checks that no two stretches of columns share one: each is written by its own tasks.
+///
+/// # Panics
+/// When two do.
+pub(crate) fn assert_apart(stretches: impl Iterator<Item = Range<usize>> + Clone) {
+    for (index, one) in stretches.clone().enumerate() {
+        let apart = stretches.clone().skip(index + 1).all(|other| one.end <= other.start || other.end <= one.start);
+        assert!(apart, "columns {one:?} are written twice");
     }
 }
 

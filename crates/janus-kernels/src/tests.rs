@@ -468,3 +468,33 @@ fn every_float16_becomes_its_number() {
         }
     }
 }
+
+#[test]
+fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
+    let block = Block { quants: [3; BLOCK], scale: half(0, false), minimum: half(0, true) };
+    let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, _| block);
+    for isa in Isa::available() {
+        let of = |value: f32| {
+            let mut x = [1.0; BLOCK];
+            x[5] = value;
+            let mut out = [0.0];
+            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1);
+            out[0]
+        };
+        assert!(of(f32::NAN).is_nan() && of(f32::INFINITY).is_nan(), "{isa}");
+        assert!((of(1.0) - 64.0).abs() < 1e-3, "{isa}");
+        let mut out = [1.0];
+        let tiny = [f32::MIN_POSITIVE / 4.0; BLOCK];
+        block_product(isa, &QuantRows::pack(isa, &tiny, BLOCK), &[(&weight, 0)], &mut out, 1);
+        assert_eq!(out, [0.0], "{isa}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "written twice")]
+fn weights_that_share_columns_are_refused() {
+    let block = Block { quants: [0; BLOCK], scale: 0, minimum: 0 };
+    let weight = Blocks::pack(Bits::Four, 20, BLOCK, |_, _| block);
+    let rows = QuantRows::pack(Isa::SCALAR, &[0.0; BLOCK], BLOCK);
+    block_product(Isa::SCALAR, &rows, &[(&weight, 0), (&weight, 19)], &mut [0.0; 40], 40);
+}

@@ -7,7 +7,7 @@ pub enum Aggregation {
     /// The mean over completions of the mean over their tokens (DeepSeekMath, arXiv 2402.03300).
     #[default]
     Grpo,
-    /// The mean over the tokens of a part of a step.
+    /// The mean over the tokens of a part of a step: losses of parts do not add up to the whole's.
     Bnpo,
     /// The mean over the tokens of the whole step (DAPO, arXiv 2503.14476).
     Dapo,
@@ -74,7 +74,8 @@ pub struct Completions<'a> {
     pub advantages: &'a [f32],
 }
 
-/// The counts of a whole step, of which completions may be a part: losses and gradients of the parts add up.
+/// The counts of a whole step, of which completions may be a part: losses and gradients of the parts add up, but those of
+/// [`Aggregation::Bnpo`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepCounts {
     /// Completions.

@@ -16,6 +16,10 @@ pub(super) fn text(manifest: &BundleManifest, summary: &ClassSummary, config: &C
          `class_trainer`; `triage --bundle` answers with it. `manifest.json` names the digest of every part, and a part that \
          changed is refused.\n\n## What it is\n\n| part | value |\n|---|---|\n",
     );
+    if config.shuffle_labels {
+        let warning = "\n\n**A probe: its labels were shuffled. It knows nothing; do not use it.**\n\n## What it is";
+        card = card.replacen("\n\n## What it is", warning, 1);
+    }
     let adapter = if config.adapter.is_some() { "in `adapter/`" } else { "fresh: the base's own states are read" };
     let rows = [
         ("base", manifest.base.clone()),

@@ -125,6 +125,8 @@ pub struct ClassSummary {
     pub validation: BTreeMap<VulnCategory, ValidationOfHead>,
     /// The digest of the bundle.
     pub bundle: String,
+    /// Categories that the bundle does not answer: nothing to calibrate on, or nothing to choose a method by.
+    pub uncalibrated: Vec<VulnCategory>,
     /// Ids of samples that the model could not read, and why.
     pub skipped: Vec<(String, String)>,
 }
@@ -169,6 +171,9 @@ impl fmt::Display for ClassSummary {
                     own.samples, own.accuracy, own.log_loss, own.log_loss_before, own.ece, own.ece_before, own.open
                 )?;
             }
+        }
+        for category in &self.uncalibrated {
+            writeln!(f, "{category}: not answered, for too few labels of both kinds were there to calibrate on")?;
         }
         for (id, reason) in &self.skipped {
             writeln!(f, "left out {id}: {reason}")?;

@@ -97,14 +97,30 @@ impl<'a> ClassTrainer<'a> {
         let of = |part: &Part| scores(part, &inputs, &best);
         let (on_validation, on_calibration) = (of(&validation)?, of(&calibration)?);
         let categories = self.categories(&on_calibration, &on_validation);
+        let uncalibrated: Vec<VulnCategory> =
+            on_calibration.keys().filter(|category| !categories.contains_key(category)).copied().collect();
+        if categories.is_empty() {
+            return Err(Error::Setting {
+                setting: "samples of the parts calibration and validation",
+                expected: "claims of one category that hold, and some that do not",
+                actual: format!("no category with both, of {uncalibrated:?}"),
+            });
+        }
         let measured: BTreeMap<_, _> = categories
             .iter()
             .filter_map(|(category, own)| Some((*category, measure(own, on_validation.get(category)?)?)))
             .collect();
         let Best { cell, trained } = best;
         let skipped = [head, validation, calibration].into_iter().flat_map(|part| part.skipped).collect();
-        let mut summary =
-            ClassSummary { chosen: cell, tried, categories, validation: measured, bundle: String::new(), skipped };
+        let mut summary = ClassSummary {
+            chosen: cell,
+            tried,
+            categories,
+            validation: measured,
+            bundle: String::new(),
+            uncalibrated,
+            skipped,
+        };
         let saved = self.bundle(&trained, &summary)?.save(folder, self.janus.model())?;
         summary.bundle = saved.digest.clone();
         let lines: String =
@@ -159,7 +175,8 @@ impl<'a> ClassTrainer<'a> {
                 return None;
             }
             let methods = [Calibrator::None, fit_temperature(samples), fit_platt(samples), fit_isotonic(samples)];
-            let other = validation.get(category).unwrap_or(samples);
+            // On the samples that they were fitted on, the method with the most freedom always wins.
+            let other = validation.get(category)?;
             let loss = |calibrator: &Calibrator| metrics::log_loss(&scored(calibrator, other)).unwrap_or(f64::INFINITY);
             let calibrator = methods.into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).expect("four methods");
             let p: Vec<f64> = scored(&calibrator, samples).into_iter().map(|(p, _)| p).collect();
@@ -189,6 +206,9 @@ impl<'a> ClassTrainer<'a> {
             "chosen": cell,
             "validation": summary.validation.iter().map(|(category, own)| (category.name(), own)).collect::<BTreeMap<_, _>>(),
         });
+        if self.config.shuffle_labels {
+            manifest.results["shuffled_labels"] = true.into();
+        }
         Ok(Bundle { manifest, adapter, head: trained.head.clone(), digest: String::new() })
     }
 }
