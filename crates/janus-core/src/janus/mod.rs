@@ -305,7 +305,7 @@ impl Janus {
         }
         for group in ready.chunks(config.batch_size.max(1)) {
             for (prepared, answer) in group.iter().zip(self.assess_group(group, config, progress)?) {
-                answers[prepared.index] = Some(answer);
+                answers[prepared.index] = Some(Ok(answer));
                 progress.answered();
             }
         }
@@ -359,7 +359,7 @@ impl Janus {
         group: &[Prepared<'_>],
         config: &AssessConfig,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Result<Assessment>>> {
+    ) -> Result<Vec<Assessment>> {
         let start = Instant::now();
         if progress.stop() {
             return Err(Error::Interrupted);
@@ -387,8 +387,7 @@ impl Janus {
         let judge = |(row, prepared): (usize, &Prepared<'_>)| {
             bundle.map(|in_use| in_use.judge(prepared, session.states(row), width, config)).transpose()
         };
-        // One finding's failure is its own.
-        let opinions: Vec<Result<Option<Opinion>>> = group.iter().enumerate().map(judge).collect();
+        let opinions: Vec<Option<Opinion>> = group.iter().enumerate().map(judge).collect::<Result<_>>()?;
         let (written, tokens, logits): (Vec<Option<Generated>>, _, Vec<Vec<f32>>) = match config.analysis {
             // The verdict line stands right behind the prompt.
             Analysis::None => {
@@ -413,9 +412,8 @@ impl Janus {
         };
         let seconds = start.elapsed().as_secs_f64();
         let answers = group.iter().zip(opinions).zip(written.into_iter().zip(logits));
-        let answers = answers
+        answers
             .map(|((prepared, opinion), (written, row))| {
-                let opinion = opinion?;
                 // What is written under a head is a second opinion; alone it is the verdict.
                 let p_written = match (opinion, config.analysis) {
                     (Some(_), Analysis::None) => None,
@@ -424,8 +422,7 @@ impl Janus {
                 let answer = Answered { written, lead: tokens.lead.len(), p_written, opinion, seconds };
                 self.assessment(prepared, answer, config)
             })
-            .collect();
-        Ok(answers)
+            .collect()
     }
 }
 
