@@ -1,6 +1,6 @@
 //! Classification heads against labelled samples, by states that are computed once.
 
-use janus_core::{AssessConfig, Bundle, HeadInput, Janus, Pooling, Progress, StateStore, Variant};
+use janus_core::{AssessConfig, Bundle, HeadInput, Janus, Progress, StateStore, Variant};
 use janus_data::error_chain;
 use janus_http::Facts;
 
@@ -26,7 +26,6 @@ impl HeadUnderTest<'_> {
         progress: &mut dyn Progress,
         mut sink: impl FnMut(Prediction) -> Result<()>,
     ) -> Result<()> {
-        let failed = |source| Error::Model { source };
         let manifest = &self.bundle.manifest;
         let variant = if manifest.facts.text { Variant::FtPeSc } else { Variant::FtSc };
         let config = AssessConfig { variant, ..AssessConfig::default() }.with_adapter(self.adapter);
@@ -39,15 +38,8 @@ impl HeadUnderTest<'_> {
         for batch in evaluated.missing(self.system, done).chunks(config.batch_size) {
             let findings: Vec<_> =
                 batch.iter().map(|index| (&evaluated.samples[*index].pair, &evaluated.samples[*index].claim)).collect();
-            let pooled = if manifest.input.pooling == Pooling::None {
-                if progress.stop() {
-                    return Err(failed(janus_core::Error::Interrupted));
-                }
-                findings.iter().for_each(|_| progress.answered());
-                findings.iter().map(|_| Ok(vec![Vec::new()])).collect()
-            } else {
-                janus.stored_states(&findings, &config, &inputs, store, progress).map_err(failed)?
-            };
+            let pooled = janus.stored_states(&findings, &config, &inputs, store, progress);
+            let pooled = pooled.map_err(|source| Error::Model { source })?;
             for ((index, (pair, claim)), pooled) in batch.iter().zip(findings).zip(pooled) {
                 let judged = pooled.and_then(|pooled| {
                     let facts = manifest.facts.vector(&Facts::of(pair, claim));

@@ -3,7 +3,12 @@
 use janus_http::{Claim, HttpPair};
 
 use super::{AssessConfig, Janus, Prepared, Progress};
-use crate::{Error, Result, digest, generate::Session, head::HeadInput, prompt::Analysis};
+use crate::{
+    Error, Result, digest,
+    generate::Session,
+    head::{HeadInput, Pooling},
+    prompt::Analysis,
+};
 
 /// Pooled states of one finding, one vector for each input that was asked for.
 pub type Pooled = Vec<Vec<f32>>;
@@ -35,11 +40,7 @@ impl Janus {
         config: &AssessConfig,
         inputs: &[HeadInput],
     ) -> Result<Vec<Result<Pooled>>> {
-        let mut layers: Vec<usize> = inputs.iter().map(|input| input.layer).collect();
-        layers.sort_unstable();
-        layers.dedup();
         let config = states_config(config);
-        let width = self.model.decoder.config().hidden_size;
         let mut pooled = Vec::with_capacity(findings.len());
         for group in findings.chunks(config.batch_size.max(1)) {
             let prepared: Vec<Result<Prepared<'_>>> = group
@@ -48,23 +49,37 @@ impl Janus {
                 .map(|(index, (pair, claim))| self.prepare(index, pair, claim, &config))
                 .collect();
             let ready: Vec<&Prepared<'_>> = prepared.iter().filter_map(|prepared| prepared.as_ref().ok()).collect();
-            let prompts = ready.iter().map(|prepared| prepared.ids.clone()).collect();
-            let adapters = ready.iter().map(|prepared| prepared.adapter()).collect();
-            let session = Session::new(&self.model, prompts, adapters, 0, &layers)?;
-            let mut row = 0;
-            for prepared in prepared {
-                pooled.push(prepared.map(|prepared| {
-                    let states = session.states(row);
-                    row += 1;
-                    let of = |input: &HeadInput| {
-                        let at = layers.binary_search(&input.layer).expect("each layer was asked for");
-                        input.pooling.pool(&states[at], width, prepared.response.clone())
-                    };
-                    inputs.iter().map(of).collect()
-                }));
-            }
+            let mut states = self.pool(&ready, inputs)?.into_iter();
+            pooled.extend(
+                prepared
+                    .into_iter()
+                    .map(|prepared| prepared.map(|_| states.next().expect("one for each that is ready"))),
+            );
         }
         Ok(pooled)
+    }
+
+    /// Reads prompts together and pools their states. Where no input reads any, the model is not asked.
+    fn pool(&self, prepared: &[&Prepared<'_>], inputs: &[HeadInput]) -> Result<Vec<Pooled>> {
+        if inputs.iter().all(|input| input.pooling == Pooling::None) {
+            return Ok(vec![vec![Vec::new(); inputs.len()]; prepared.len()]);
+        }
+        let mut layers: Vec<usize> = inputs.iter().map(|input| input.layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        let width = self.model.decoder.config().hidden_size;
+        let prompts = prepared.iter().map(|prepared| prepared.ids.clone()).collect();
+        let adapters = prepared.iter().map(|prepared| prepared.adapter()).collect();
+        let session = Session::new(&self.model, prompts, adapters, 0, &layers)?;
+        let of_row = |(row, prepared): (usize, &&Prepared<'_>)| {
+            let states = session.states(row);
+            let of = |input: &HeadInput| {
+                let at = layers.binary_search(&input.layer).expect("each layer was asked for");
+                input.pooling.pool(&states[at], width, prepared.response.clone())
+            };
+            inputs.iter().map(of).collect()
+        };
+        Ok(prepared.iter().enumerate().map(of_row).collect())
     }
 
     /// The same, computed once: what `store` holds of this base, adapter, precision, prompt and inputs is taken from there,
@@ -85,13 +100,14 @@ impl Janus {
         let hidden_size = self.model.decoder.config().hidden_size;
         let lengths: Vec<usize> = inputs.iter().map(|input| input.pooling.width(hidden_size)).collect();
         let inputs_key = format!("{inputs:?}");
+        let is_read = lengths.iter().any(|length| *length > 0);
         let mut all = Vec::with_capacity(findings.len());
         for group in findings.chunks(config.batch_size.max(1)) {
             if progress.stop() {
                 return Err(Error::Interrupted);
             }
             let mut found: Vec<Option<Result<Pooled>>> = Vec::with_capacity(group.len());
-            let mut missing: Vec<(usize, String, String)> = Vec::new();
+            let mut missing: Vec<(Prepared<'_>, String, String)> = Vec::new();
             for (at, (pair, claim)) in group.iter().enumerate() {
                 let prepared = match self.prepare(at, pair, claim, &config) {
                     Ok(prepared) => prepared,
@@ -110,19 +126,19 @@ impl Janus {
                 };
                 let key = [&self.digest, adapter, self.precision().name(), &inputs_key];
                 let (key, prompt) = (digest::of_texts(key).to_string(), prepared.digest.to_string());
-                let kept = store.get(&key, &prompt)?;
+                let kept = if is_read { store.get(&key, &prompt)? } else { None };
                 if kept.is_none() {
-                    missing.push((at, key, prompt));
+                    missing.push((prepared, key, prompt));
                 }
                 found.push(kept.map(|values| parted(&values, &lengths)));
             }
-            let findings: Vec<_> = missing.iter().map(|(at, ..)| group[*at]).collect();
-            for ((at, key, prompt), pooled) in missing.into_iter().zip(self.pooled_states(&findings, &config, inputs)?)
-            {
-                if let Ok(pooled) = &pooled {
-                    store.keep(&key, &[(prompt, pooled.concat())])?;
+            let ready: Vec<&Prepared<'_>> = missing.iter().map(|(prepared, ..)| prepared).collect();
+            let computed = if ready.is_empty() { Vec::new() } else { self.pool(&ready, inputs)? };
+            for ((prepared, key, prompt), pooled) in missing.iter().zip(computed) {
+                if is_read {
+                    store.keep(key, &[(prompt.clone(), pooled.concat())])?;
                 }
-                found[at] = Some(pooled);
+                found[prepared.index] = Some(Ok(pooled));
             }
             all.extend(found.into_iter().map(|pooled| pooled.expect("kept or computed")));
             group.iter().for_each(|_| progress.answered());

@@ -31,12 +31,7 @@ impl Part {
         progress: &mut dyn ClassProgress,
     ) -> Result<Self> {
         let findings: Vec<_> = samples.iter().map(|sample| (&sample.pair, &sample.claim)).collect();
-        let states = if inputs.iter().all(|input| input.pooling == janus_core::Pooling::None) {
-            samples.iter().map(|_| Ok(vec![Vec::new(); inputs.len()])).collect()
-        } else {
-            let assess = config.reader();
-            janus.stored_states(&findings, &assess, inputs, store, progress)?
-        };
+        let states = janus.stored_states(&findings, &config.reader(), inputs, store, progress)?;
         let all_groups = split::groups(samples);
         let mut part = Self {
             pooled: Vec::new(),
