@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use janus_eval::Study;
-use janus_examples::{Bar, CommonArgs, GeneralArgs, ModelArgs, SystemsArgs, run, sets};
+use janus_examples::{AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, SystemsArgs, run, sets};
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
 #[derive(Parser, Debug)]
@@ -21,6 +21,8 @@ struct Args {
     train_db: Option<PathBuf>,
     #[command(flatten)]
     systems: SystemsArgs,
+    #[command(flatten)]
+    ablation: AblationArgs,
     /// Folder of predictions, costs and tables; an earlier run in it goes on
     #[arg(long, default_value = "results")]
     output: PathBuf,
@@ -40,6 +42,9 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
+    if args.ablation.any() {
+        return args.ablation.run(&mut janus, &systems, &sets, &args.output);
+    }
     let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
     let count = systems.study.variants.len() + systems.bundles.len();
     let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * count).sum());

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context;
 use janus_core::{
-    Analysis, AssessConfig, BundleManifest, Janus, Precision, Sampling, Variant, VulnCategory, digest_of_model,
+    Analysis, AssessConfig, BundleManifest, Effort, Janus, Precision, Sampling, Variant, VoteRule, Votes, VulnCategory,
+    digest_of_model,
 };
 
 use crate::DeviceArgs;
@@ -33,12 +34,49 @@ pub struct AssessArgs {
     /// Whether an analysis is written: none or full
     #[arg(long, default_value_t)]
     analysis: Analysis,
-    /// The most tokens of an analysis
+    #[command(flatten)]
+    budget: BudgetArgs,
+}
+
+/// How much is written.
+#[derive(clap::Args, Debug)]
+pub struct BudgetArgs {
+    /// low (the verdict alone), medium (an analysis), high (eight votes) or auto (as medium, as high where that leaves doubt)
+    #[arg(long, conflicts_with_all = ["analysis", "votes", "vote_rule", "temperature"])]
+    effort: Option<Effort>,
+    /// The most tokens of an analysis: behind them the verdict is asked for
     #[arg(long, default_value_t = 128)]
     max_tokens: usize,
-    /// 0 takes the most likely token
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f64,
+    /// The fewest: where an analysis would end earlier, "Wait" is put in the place of its end
+    #[arg(long, default_value_t = 0)]
+    min_tokens: usize,
+    /// How many analyses are sampled, at most: fewer where the outcome is decided
+    #[arg(long, default_value_t = 1)]
+    votes: usize,
+    /// How votes are weighed: majority, probability or confidence
+    #[arg(long, default_value_t)]
+    vote_rule: VoteRule,
+    /// 0 takes the most likely token [default: 0; 0.7 with votes]
+    #[arg(long)]
+    temperature: Option<f64>,
+}
+
+impl BudgetArgs {
+    /// Settings with this budget.
+    pub fn apply(&self, config: AssessConfig) -> AssessConfig {
+        let temperature = self.temperature.unwrap_or(if self.votes > 1 { 0.7 } else { 0.0 });
+        let mut config = AssessConfig {
+            max_tokens: self.max_tokens,
+            min_tokens: self.min_tokens,
+            votes: Votes { most: self.votes, rule: self.vote_rule, ..Votes::default() },
+            sampling: Sampling { temperature, ..Sampling::default() },
+            ..config
+        };
+        if let Some(effort) = self.effort {
+            config = config.with_effort(effort);
+        }
+        config
+    }
 }
 
 impl AssessArgs {
@@ -71,16 +109,14 @@ impl AssessArgs {
             "--variant {variant} needs a --bundle of that variant"
         );
         anyhow::ensure!(self.prior.is_none() || variant.has_head(), "without a bundle nothing reads --prior");
-        Ok(AssessConfig {
+        Ok(self.budget.apply(AssessConfig {
             variant,
             adapters,
             analysis: self.analysis,
-            max_tokens: self.max_tokens,
-            sampling: Sampling { temperature: self.temperature, ..Sampling::default() },
             prior: self.prior,
             seed,
             ..AssessConfig::default()
-        })
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
+mod ablation;
 mod assessment;
 mod classification;
 mod evaluation;
@@ -21,6 +22,7 @@ use clap::Parser;
 use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
+pub use ablation::AblationArgs;
 pub use assessment::{AdapterArgs, AssessArgs};
 pub use classification::{ClassArgs, StatesArgs};
 pub use evaluation::{General, GeneralArgs, sets};

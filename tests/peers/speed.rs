@@ -31,6 +31,23 @@ fn main() {
             };
             (count, best(rounds, run))
         }
+        // One stream behind 128 tokens, or eight that share a prompt of 512: 128 tokens each.
+        "decode_1" | "decode_8" => {
+            let (rows, prompt) = if work == "decode_1" { (1, 128) } else { (8, 512) };
+            let mut cache = model.decoder.cache(rows, prompt + 129);
+            let prompts = TokenBatch::new(&vec![ids(prompt); rows]);
+            let _ = model.decoder.forward_cached(&prompts, &mut cache, 0..rows, &[], &[]).expect("fits");
+            let all: Vec<usize> = (0..rows).collect();
+            let run = || {
+                (0..rows).for_each(|row| cache.truncate(row, prompt));
+                for at in 0..128u32 {
+                    let batch = TokenBatch::new(&vec![TokenIds(vec![100 + at]); rows]);
+                    let states = model.decoder.forward_next(&batch, &mut cache, &all, &[]).expect("fits");
+                    let _ = model.logits_at(&states, &vec![0; rows]).expect("computed");
+                }
+            };
+            (rows * 128, best(rounds, run))
+        }
         _ => {
             let (rows, length) = if work.starts_with("lora_1x1024") { (1, 1024) } else { (4, 512) };
             let keep_activations = !work.ends_with("recomputed");

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use janus_core::{
-    AssessConfig, FinishReason, GenerateConfig, Janus, JanusConfig, LanguageModel, Message, Precision, Role, Sampling,
-    Session, TokenBatch, TokenIds,
+    AssessConfig, FinishReason, GenerateConfig, Janus, JanusConfig, LanguageModel, Message, Precision, Role, Session,
+    TokenBatch, TokenIds,
 };
 use janus_http::{Claim, HttpPair, PAIR_BUDGET, VulnCategory};
 use janus_hub::{DEFAULT_BASE, HubConfig};
@@ -74,11 +74,10 @@ fn tokens_chat_states_and_greedy_text_equal_the_references() {
     assert_eq!(janus.chat_template().encode(&messages, janus.tokenizer()).expect("encodes"), prompt);
     states_agree(janus.model(), &prompt, &expected);
 
-    let config =
-        GenerateConfig { sampling: Sampling::default(), max_tokens: 48, stop_ids: Vec::new(), stop_texts: Vec::new() };
+    let config = GenerateConfig { max_tokens: 48, ..GenerateConfig::default() };
     let mut session = Session::new(janus.model(), vec![prompt], Vec::new(), 48, &[]).expect("fits");
     let written = session
-        .generate(janus.tokenizer(), &config, &[0], &mut |_, _| std::ops::ControlFlow::Continue(()))
+        .generate(&[0], janus.tokenizer(), &config, &[0], &mut |_, _| std::ops::ControlFlow::Continue(()))
         .expect("writes")
         .remove(0);
     assert_eq!(written.reason, FinishReason::Length);

@@ -2,9 +2,11 @@
 
 mod adapters;
 mod base_model;
+mod budget;
 mod class_trainer;
 mod convert;
 mod decoder;
+mod development;
 mod gguf;
 mod hostile;
 mod hub;

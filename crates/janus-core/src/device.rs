@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use burn::tensor::Device;
 use janus_data::{UnknownName, by_name};
 
+#[cfg(feature = "kernels")]
+use crate::formats::StoredMatrix;
 use crate::{Error, Result};
 
 /// A backend to compute on.
@@ -46,20 +48,23 @@ impl DeviceChoice {
         if self == Self::Flex {
             let kernels = match precision {
                 Precision::F32 => janus_kernels::Precision::F32,
-                Precision::Bf16 => janus_kernels::Precision::Bf16,
+                Precision::Bf16 | Precision::Int8 => janus_kernels::Precision::Bf16,
                 Precision::Auto if janus_kernels::Isa::best().has_bf16() => janus_kernels::Precision::Bf16,
                 Precision::Auto => janus_kernels::Precision::F32,
             };
-            return Ok(Compute { device, kernels: Some(kernels) });
+            return Ok(Compute { choice: self, device, kernels: Some(kernels), int8: precision == Precision::Int8 });
         }
-        if precision == Precision::Bf16 {
-            let reason = "it computes in float32 only; bfloat16 needs `--device flex` and the feature `kernels`";
+        if matches!(precision, Precision::Bf16 | Precision::Int8) {
+            let reason = "it computes in float32 only; bf16 and int8 need `--device flex` and the feature `kernels`";
             return Err(Error::Device { device: self.name().to_owned(), reason: reason.to_owned() });
         }
         Ok(Compute {
+            choice: self,
             device,
             #[cfg(feature = "kernels")]
             kernels: None,
+            #[cfg(feature = "kernels")]
+            int8: false,
         })
     }
 
@@ -78,13 +83,17 @@ pub enum Precision {
     Auto,
     /// float32.
     F32,
-    /// bfloat16 weights and inputs of products.
+    /// bfloat16 weights and inputs of products. Of weights that a file stores in blocks of 4 or 8 bits an answer is written
+    /// with the blocks themselves and inputs rounded to 8 bits.
     Bf16,
+    /// Weights in blocks of 4 or 8 bits, inputs of products rounded to 8 bits, for prompts too. Training reads the same
+    /// weights in bfloat16.
+    Int8,
 }
 
 impl Precision {
     /// Every choice.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::F32, Self::Bf16];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::Bf16, Self::Int8];
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
@@ -92,6 +101,7 @@ impl Precision {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }
@@ -113,9 +123,20 @@ impl FromStr for Precision {
 /// Where and how a model computes.
 #[derive(Debug, Clone)]
 pub struct Compute {
+    choice: DeviceChoice,
     device: Device,
     #[cfg(feature = "kernels")]
     kernels: Option<janus_kernels::Precision>,
+    #[cfg(feature = "kernels")]
+    int8: bool,
+}
+
+/// Everything that decides the bits of a result: the device, whether our kernels compute, the precision.
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.is_fused() { "kernels" } else { "primitives" };
+        write!(f, "{}, {by}, {}", self.choice.name(), self.precision())
+    }
 }
 
 impl Compute {
@@ -124,11 +145,11 @@ impl Compute {
         &self.device
     }
 
-    /// What products are computed in: [`Precision::F32`] or [`Precision::Bf16`].
+    /// What products are computed in; never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
         #[cfg(feature = "kernels")]
         if self.kernels == Some(janus_kernels::Precision::Bf16) {
-            return Precision::Bf16;
+            return if self.int8 { Precision::Int8 } else { Precision::Bf16 };
         }
         Precision::F32
     }
@@ -139,6 +160,16 @@ impl Compute {
         return self.kernels.is_some();
         #[cfg(not(feature = "kernels"))]
         false
+    }
+
+    /// A weight in blocks, where it is held so: in bfloat16 those of the file, in int8 any.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn blocks(&self, stored: &StoredMatrix, shape: [usize; 2]) -> Option<janus_kernels::Blocks> {
+        match self.precision() {
+            Precision::Int8 => stored.blocks(shape).or_else(|| stored.rounded_blocks(shape)),
+            Precision::Bf16 => stored.blocks(shape),
+            _ => None,
+        }
     }
 
     /// What our kernels compute in; `None` where burn's primitives compute.

@@ -42,11 +42,13 @@ impl Linear {
         Self { weight, bias: None }
     }
 
+    /// `rounded` asks for the input in 8 bits, where the weight is held in blocks.
+    ///
     /// # Shapes
     /// - input: `[rows, d_input]`
     /// - output: `[rows, d_output]`
-    pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        self.biased(self.weight.project(input))
+    pub(crate) fn forward(&self, input: Tensor<2>, rounded: bool) -> Tensor<2> {
+        self.biased(self.weight.project_as(input, rounded))
     }
 
     fn biased(&self, output: Tensor<2>) -> Tensor<2> {

@@ -52,9 +52,15 @@ impl LanguageModel {
     }
 
     /// Logits behind one position of each row: `vocab_size` numbers a row.
-    pub(crate) fn logits_at(&self, states: &HiddenStates, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// When there is no such row or position.
+    pub fn logits_at(&self, states: &HiddenStates, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
         let indices = positions.iter().enumerate().map(|(row, position)| states.index(row, *position));
-        let logits = read_back(self.lm_head.forward(select(states.last.clone(), indices)))?;
+        let logits = read_back(self.lm_head.forward_as(select(states.last.clone(), indices), states.rounded))?;
         Ok(logits.chunks_exact(logits.len() / positions.len()).map(<[f32]>::to_vec).collect())
     }
 

@@ -34,5 +34,6 @@ pub use sample::{Origin, Part, Sample};
 #[cfg(feature = "sqlite")]
 pub use store::{Run, Store};
 pub use verdict::{
-    Audit, Evidence, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel, VerdictRecord,
+    Audit, Budget, Evidence, LookBudget, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel,
+    VerdictRecord, VoteCounts,
 };

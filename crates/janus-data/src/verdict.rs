@@ -165,6 +165,45 @@ pub struct TokenCounts {
     pub cut_bytes: usize,
 }
 
+/// What several analyses of one finding said: their agreement is a confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteCounts {
+    /// How many there are.
+    pub cast: usize,
+    /// How many of them say that the claim holds.
+    pub holding: usize,
+}
+
+/// How an unsure answer is asked for again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LookBudget {
+    /// Probabilities that are unsure, both ends among them.
+    pub between: [f64; 2],
+    /// The temperature.
+    pub temperature: f64,
+    /// The most analyses.
+    pub votes: usize,
+    /// How they are weighed.
+    pub vote_rule: String,
+}
+
+/// How much an answer may write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The fewest tokens of an analysis.
+    pub min_tokens: usize,
+    /// The most.
+    pub max_tokens: usize,
+    /// The temperature it is sampled with; 0 takes the most likely token.
+    pub temperature: f64,
+    /// The most analyses.
+    pub votes: usize,
+    /// How they are weighed; `None` for one.
+    pub vote_rule: Option<String>,
+    /// How an unsure answer was asked for again; `None` where none was.
+    pub second_look: Option<LookBudget>,
+}
+
 /// The answer to one finding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -175,6 +214,9 @@ pub struct Verdict {
     pub p_vulnerable: Probability,
     /// Whether the classification head and the written verdict agree; `None` where only one of them spoke.
     pub agreement: Option<bool>,
+    /// What several sampled analyses said; `None` where one was asked for, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<VoteCounts>,
     /// The written analysis; `None` where none was asked for.
     pub analysis: Option<String>,
     /// What the analysis quotes and the claim points at, as far as it occurs verbatim in the pair.
@@ -206,6 +248,8 @@ pub struct Audit {
     pub analysis: String,
     /// The share of true findings that the probability was corrected for; `None` where it was not.
     pub prior: Option<f64>,
+    /// How much it was allowed to write.
+    pub budget: Budget,
 }
 
 /// One answer as a line of a file: a verdict, or the reason why there is none.
@@ -241,12 +285,13 @@ pub enum VerdictOrNull {
 }
 
 /// The fields of an answer, which a finding's own fields of the same name do not replace.
-const OWN_FIELDS: [&str; 12] = [
+const OWN_FIELDS: [&str; 13] = [
     "id",
     "category",
     "verdict",
     "p_vulnerable",
     "agreement",
+    "votes",
     "analysis",
     "evidence",
     "variant",

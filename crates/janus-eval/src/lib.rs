@@ -31,6 +31,7 @@ mod head;
 pub mod interval;
 pub mod metrics;
 pub mod report;
+mod scaling;
 mod study;
 
 pub use analysis::{Reader, WrittenAnalysis};
@@ -40,4 +41,5 @@ pub use confusion::{Confusion, Rate};
 pub use control::{Control, Example, NgramLogistic, NgramText};
 pub use describe::describe;
 pub use error::{Error, Result};
+pub use scaling::{Knob, ScalingStudy, Spent};
 pub use study::{GeneralModel, LabelledSet, NamedBundle, Study, StudyConfig};

@@ -262,7 +262,7 @@ impl Study {
 }
 
 /// Compares what a folder was made with, and adds the systems that are new in it.
-fn keep_settings(folder: &Path, mut now: Value, systems: serde_json::Map<String, Value>) -> Result<()> {
+pub(crate) fn keep_settings(folder: &Path, mut now: Value, systems: serde_json::Map<String, Value>) -> Result<()> {
     let path = folder.join("settings.json");
     let mut all = serde_json::Map::new();
     let read = match fs::read(&path) {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The version of the vector and of the text. It changes whenever either does for some pair.
-pub const FACTS_VERSION: u32 = 1;
+pub const FACTS_VERSION: u32 = 2;
 
 /// What a fact is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,7 +73,8 @@ impl Facts {
                 Some(false) => "false",
                 None => "unknown",
             };
-            parts.push(format!("rule: {word}, {}", clipped(&self.verdict.reason, 90)));
+            // A reason quotes headers: nothing in it may look like a further part of this line.
+            parts.push(format!("rule: {word}, {}", clipped(&self.verdict.reason, 90).replace(';', ",")));
         }
         parts.join("; ")
     }
@@ -115,7 +116,8 @@ fn observed_reflection(claim: &Claim, reflections: &Reflections) -> String {
     let Some(place) = places.iter().find(|place| place.effect.is_some()).or(places.first()) else {
         return format!("no reflection found; shown as {shown}");
     };
-    let name = clipped(&reflections.parameters[place.parameter].name, 24);
+    // A name from outside that looks like a part of this line would speak in a rule's name.
+    let name = clipped(&reflections.parameters[place.parameter].name, 24).replace([':', ';'], " ");
     let literal = place.survival.literal();
     let kept = if literal.trim().is_empty() { "none".to_owned() } else { literal };
     let more = if places.len() > 1 { format!(" and {} more", places.len() - 1) } else { String::new() };
@@ -266,7 +268,7 @@ fn named(pair: &HttpPair, claim: &Claim, reflections: &Reflections) -> Vec<(Stri
     out.flag("claim: has evidence", evidence.is_some());
     out.flag("claim: evidence is in the response", holds(response.raw()) || holds(response.text().as_bytes()));
     let topic = if claim.category == VulnCategory::HttpHeaders { Topic::of(claim) } else { None };
-    for one in Topic::ALL {
+    for one in Topic::NUMBERED {
         out.flag(format!("topic: {one:?}"), topic == Some(one));
     }
     let status = response.status().unwrap_or(0);
@@ -311,7 +313,8 @@ fn reflection_features(out: &mut Vector, pair: &HttpPair, claim: &Claim, reflect
         out.flag(format!("source: {name}"), any(&|place| reflections.parameters[place.parameter].source == source));
     }
     out.flag("effect: adds script", any(&|place| place.effect.is_some()));
-    out.flag("effect: allowed by policy", any(&|place| xss::is_allowed(pair, reflections, place)));
+    let in_force = xss::InForce::of(pair, reflections);
+    out.flag("effect: allowed by policy", any(&|place| in_force.allows(reflections, place)));
     out.flag(
         "effect: in a header only",
         of_claim && !places.is_empty() && places.iter().all(|place| place.context == Context::Header),

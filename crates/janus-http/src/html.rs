@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use crate::elements::{BREAKOUT, FOREIGN, OF_HEAD, is_event_handler, is_navigated, is_script_type, script_url};
 use html5ever::{
     buffer_queue::BufferQueue,
     tendril::StrTendril,
@@ -22,6 +23,9 @@ const MOST_SEPARATORS: usize = 20_000;
 const DEEPEST: usize = 2;
 /// What is kept of foreign elements.
 const MOST_FOREIGN: usize = 256;
+
+/// A longer address of a `base` element, in bytes, is not read: each script would hold a copy of it.
+const LONGEST_BASE: usize = 300;
 
 /// How script is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +61,8 @@ pub struct Executable {
     pub text: String,
     /// The element's `nonce`.
     pub nonce: Option<String>,
+    /// How many of the page's `meta` elements with `http-equiv` stand before it: a policy in a later one does not reach it.
+    pub metas: usize,
 }
 
 /// Where text stands that is not script.
@@ -96,6 +102,8 @@ pub struct Page {
     pub named: Vec<(String, String)>,
     /// The `charset` of the first `meta` element that has one, or of `http-equiv="Content-Type"`.
     pub charset: Option<String>,
+    /// The address of the first `base` element, which relative ones behind it are relative to.
+    pub base: Option<String>,
     /// Whether there is a field for a password.
     pub password_field: bool,
     /// Whether the rest was not read, for it was made to be costly.
@@ -161,6 +169,9 @@ struct State<'l> {
     /// Open `svg` and `math` elements, and their integration points.
     foreign: Vec<&'static str>,
     templates: usize,
+    /// Whether something was read that ends the head: a policy in a `meta` element counts in front of it alone (WHATWG HTML,
+    /// section 4.2.5.3).
+    in_body: bool,
 }
 
 struct Raw {
@@ -183,6 +194,7 @@ impl<'l> State<'l> {
             raw: None,
             foreign: Vec::new(),
             templates: 0,
+            in_body: false,
         }
     }
 
@@ -193,13 +205,18 @@ impl<'l> State<'l> {
     fn executable(&mut self, kind: ExecutableKind, text: &str, nonce: Option<&str>) {
         // The contents of a template are not part of the page.
         if self.templates == 0 {
-            self.page.executables.push(Executable { kind, text: text.to_owned(), nonce: nonce.map(str::to_owned) });
+            let metas = self.page.http_equiv.len();
+            let nonce = nonce.map(str::to_owned);
+            self.page.executables.push(Executable { kind, text: text.to_owned(), nonce, metas });
         }
     }
 
     fn text(&mut self, text: &str) {
         match &mut self.raw {
-            None => self.listener.text(Place::Text, text),
+            None => {
+                self.in_body |= !text.trim_ascii().is_empty();
+                self.listener.text(Place::Text, text);
+            }
             Some(raw) => match raw.name.as_str() {
                 "script" => raw.text.push_str(text),
                 "style" => self.listener.text(Place::Style, text),
@@ -218,7 +235,10 @@ impl<'l> State<'l> {
         let nonce = raw.nonce.as_deref();
         match raw.src {
             _ if !raw.runs => {}
-            Some(src) => self.executable(ExecutableKind::External, &src, nonce),
+            Some(src) => {
+                let src = self.page.base.as_deref().map_or(src.clone(), |base| joined(base, &src));
+                self.executable(ExecutableKind::External, &src, nonce);
+            }
             None if raw.text.trim().is_empty() => {}
             None => self.executable(ExecutableKind::Inline, &raw.text, nonce),
         }
@@ -245,6 +265,7 @@ impl<'l> State<'l> {
             self.foreign.clear();
         }
         let foreign = self.in_foreign();
+        self.in_body |= !OF_HEAD.contains(&name);
         self.attributes(tag);
         if tag.self_closing && (foreign || matches!(name, "svg" | "math")) {
             return TokenSinkResult::Continue;
@@ -291,17 +312,28 @@ impl<'l> State<'l> {
     fn attributes(&mut self, tag: &Tag) {
         let element = &*tag.name;
         let mut fields: [Option<String>; 4] = Default::default();
+        let value_of = |name: &str| tag.attrs.iter().find(|one| &*one.name.local == name).map(|one| &*one.value);
+        // A frame in a sandbox runs script only where that is allowed (WHATWG HTML, section 4.8.5).
+        let sandboxed = element == "iframe"
+            && value_of("sandbox").is_some_and(|flags| !flags.to_ascii_lowercase().contains("allow-scripts"));
+        if element == "base" && self.page.base.is_none() && !self.in_foreign() && self.templates == 0 {
+            let href = value_of("href").map(str::trim).filter(|href| href.len() <= LONGEST_BASE);
+            self.page.base = href.map(str::to_owned);
+        }
         for attribute in &tag.attrs {
             let (name, value) = (&*attribute.name.local, &*attribute.value);
             self.listener.text(Place::AttributeName, name);
             self.listener.text(Place::AttributeValue(element, name, value), value);
             if is_event_handler(name) && !value.trim().is_empty() {
                 self.executable(ExecutableKind::EventHandler, value, None);
+            } else if sandboxed {
             } else if is_navigated(element, name) && script_url(value).is_some() {
                 self.executable(ExecutableKind::ScriptUrl, value, None);
             } else if element == "iframe" && name == "srcdoc" && self.depth < DEEPEST && self.templates == 0 {
                 let inner = nested(value, &mut (), self.depth + 1);
-                self.page.executables.extend(inner.executables);
+                // It inherits the policies of the page that it stands in.
+                let metas = self.page.http_equiv.len();
+                self.page.executables.extend(inner.executables.into_iter().map(|one| Executable { metas, ..one }));
             }
             let field = ["http-equiv", "name", "content", "charset"].iter().position(|field| *field == name);
             if let Some(field) = field.filter(|_| element == "meta") {
@@ -317,7 +349,10 @@ impl<'l> State<'l> {
             {
                 self.page.charset.get_or_insert(label.split(';').next().unwrap_or_default().trim().to_owned());
             }
-            self.page.http_equiv.push((http_equiv.to_ascii_lowercase(), content.clone()));
+            let name = http_equiv.to_ascii_lowercase();
+            if !(self.in_body && name == "content-security-policy") {
+                self.page.http_equiv.push((name, content.clone()));
+            }
         }
         if let Some(name) = name {
             self.page.named.push((name.to_ascii_lowercase(), content));
@@ -349,109 +384,16 @@ impl TokenSink for Reader<'_> {
     }
 }
 
-/// Elements of SVG and MathML that decide how their contents are read.
-const FOREIGN: [&str; 10] = ["svg", "math", "foreignobject", "desc", "title", "mi", "mo", "mn", "ms", "mtext"];
-/// Tags that end foreign content (WHATWG HTML, section 13.2.6.5).
-const BREAKOUT: [&str; 44] = [
-    "b",
-    "big",
-    "blockquote",
-    "body",
-    "br",
-    "center",
-    "code",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "embed",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "head",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "listing",
-    "menu",
-    "meta",
-    "nobr",
-    "ol",
-    "p",
-    "pre",
-    "ruby",
-    "s",
-    "small",
-    "span",
-    "strong",
-    "strike",
-    "sub",
-    "sup",
-    "table",
-    "tt",
-    "u",
-    "ul",
-    "var",
-];
-
-fn is_script_type(value: &str) -> bool {
-    let value = value.trim().to_ascii_lowercase();
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    value.is_empty()
-        || essence == "module"
-        || essence.ends_with("javascript")
-        || essence.ends_with("ecmascript")
-        || essence == "text/jscript"
-}
-
-/// Whether an attribute of this name is an event handler.
-pub(crate) fn is_event_handler(name: &str) -> bool {
-    name.len() > 4 && name.starts_with("on") && name.bytes().all(|byte| byte.is_ascii_lowercase())
-}
-
-/// Whether an address in this attribute is navigated to by the page or by a click.
-pub(crate) fn is_navigated(element: &str, attribute: &str) -> bool {
-    matches!(
-        (element, attribute),
-        ("a" | "area", "href" | "xlink:href")
-            | ("iframe" | "frame" | "embed", "src")
-            | ("object", "data")
-            | ("form", "action")
-            | ("button" | "input", "formaction")
-    )
-}
-
-/// Whether an attribute holds an address at all.
-pub(crate) fn is_url(name: &str) -> bool {
-    matches!(
-        name,
-        "href"
-            | "src"
-            | "action"
-            | "formaction"
-            | "data"
-            | "xlink:href"
-            | "poster"
-            | "background"
-            | "cite"
-            | "srcset"
-            | "longdesc"
-            | "manifest"
-    )
-}
-
-/// The script of a `javascript:` URL, as the URL parser finds its scheme: leading controls and spaces, and tabs and
-/// line ends anywhere, do not count.
-pub(crate) fn script_url(value: &str) -> Option<String> {
-    let value = value.trim_start_matches(|letter: char| letter <= ' ');
-    let value: String = value.chars().filter(|letter| !matches!(letter, '\t' | '\n' | '\r')).collect();
-    let scheme = value.get(..11)?;
-    scheme.eq_ignore_ascii_case("javascript:").then(|| value[11..].to_owned())
+/// An address relative to a base, as far as their hosts go: what stands in front of the path, and the path.
+fn joined(base: &str, address: &str) -> String {
+    let address = address.trim();
+    let has_scheme = address
+        .find(':')
+        .is_some_and(|colon| !address[..colon].contains(['/', '?', '#']) && address.starts_with(char::is_alphabetic));
+    let host = base.find("//").map(|at| at + 2);
+    let (false, false, Some(host)) = (has_scheme, address.starts_with("//"), host) else { return address.to_owned() };
+    let end = base[host..].find(['/', '?', '#']).map_or(base.len(), |at| host + at);
+    format!("{}/{}", &base[..end], address.trim_start_matches('/'))
 }
 
 #[cfg(test)]
@@ -465,7 +407,7 @@ mod tests {
     #[test]
     fn what_runs_is_told_from_what_does_not() {
         use ExecutableKind::*;
-        let cases: [(&str, &[(ExecutableKind, &str)]); 16] = [
+        let cases: [(&str, &[(ExecutableKind, &str)]); 19] = [
             ("<script>a()</script>", &[(Inline, "a()")]),
             ("<SCRIPT/x>a()</SCRIPT >", &[(Inline, "a()")]),
             ("<script type=application/json>a()</script>", &[]),
@@ -481,6 +423,9 @@ mod tests {
             ("<a href=' java\tscript:a()'>", &[(ScriptUrl, " java\tscript:a()")]),
             ("<img src=javascript:a()>", &[]),
             ("<iframe srcdoc='&lt;script>a()&lt;/script>'>", &[(Inline, "a()")]),
+            ("<iframe sandbox srcdoc='<script>a()</script>'>", &[]),
+            ("<base href=//b.example/x><script src=/s.js></script>", &[(External, "//b.example/s.js")]),
+            ("<script src=s.js></script><base href=//b.example>", &[(External, "s.js")]),
             ("<svg><![CDATA[<script>a()</script>]]></svg>", &[]),
         ];
         for (html, expected) in cases {
@@ -497,6 +442,8 @@ mod tests {
         assert_eq!(page.charset.as_deref(), Some("utf-8"));
         assert_eq!(page.http_equiv, [("content-security-policy".to_owned(), "default-src 'none'".to_owned())]);
         assert_eq!(page.named, [("referrer".to_owned(), "no-referrer".to_owned())]);
+        let late = read("<title>a</title><p><meta http-equiv=Content-Security-Policy content=\"default-src 'none'\">");
+        assert_eq!(late.http_equiv, [], "the head has ended");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod body;
 mod category;
 mod claim;
 mod cut;
+mod elements;
 mod error;
 mod facts;
 pub mod headers;

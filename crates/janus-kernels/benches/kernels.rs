@@ -75,7 +75,7 @@ fn main() {
 /// All products of one token of the default base, in the order in which it makes them; the weights do not fit the caches.
 fn products_of_a_token(isa: Isa, bits: Bits, values: &dyn Fn(usize) -> Vec<f32>, read: f64) {
     let block = Block { quants: [7; BLOCK], scale: 0x1c00, minimum: 0x9c00 };
-    let weight = |n: usize, width: usize| Blocks::pack(bits, n, width, |_, _| block);
+    let weight = |n: usize, width: usize| Blocks::pack(bits, n, width, |_, blocks| blocks.fill(block));
     let layer = || [weight(960, 576), weight(576, 576), weight(3072, 576), weight(576, 1536)];
     let mut weights: Vec<Blocks> = (0..30).flat_map(|_| layer()).collect();
     weights.push(weight(49_152, 576));

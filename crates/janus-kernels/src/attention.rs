@@ -39,10 +39,10 @@ pub struct Attended {
 pub(crate) const KEYS: usize = 8 * MR;
 
 /// Scores of keys that are not seen.
-const UNSEEN: f32 = f32::NEG_INFINITY;
+pub(crate) const UNSEEN: f32 = f32::NEG_INFINITY;
 
 /// Where a running maximum begins: below every score, and finite, so that no difference of infinities arises.
-const LOWEST: f32 = -1e30;
+pub(crate) const LOWEST: f32 = -1e30;
 
 /// Queries at the positions `length - n_queries ..` attend to the tokens up to themselves.
 ///
@@ -239,7 +239,7 @@ impl Seen {
 }
 
 vectorized! {
-    fn soften(cap: f32, scores: &mut [f32]) {
+    pub(crate) fn soften(cap: f32, scores: &mut [f32]) {
         for score in scores {
             *score = cap * tanh(*score / cap);
         }

@@ -17,13 +17,13 @@ use crate::{
 pub const BLOCK: usize = 32;
 
 /// Rows of a weight that lie side by side.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Rows of activations that one run down the blocks takes.
 const MOST_ROWS: usize = 8;
 
 /// Four numbers of a block, and how many such groups it has.
-const GROUPS: usize = BLOCK / 4;
+pub(crate) const GROUPS: usize = BLOCK / 4;
 
 /// How many bits a quant has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +44,13 @@ impl Bits {
     }
 
     /// Words of [`LANES`] blocks with their scales and minima.
-    fn stride(self) -> usize {
+    pub(crate) fn stride(self) -> usize {
         self.words() + LANES
     }
 }
 
 /// One block: `scale * quant + minimum`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Block {
     /// The integers.
     pub quants: [u8; BLOCK],
@@ -70,12 +70,12 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Packs a weight `[n, width]` whose blocks `block(row, index)` gives; numbers of a last block beyond the width are
-    /// not read, whatever their quants are.
+    /// Packs a weight `[n, width]` whose rows `row(index, blocks)` writes; numbers of a last block beyond the width are not
+    /// read, whatever their quants are.
     ///
     /// # Panics
     /// When a quant has more bits.
-    pub fn pack(bits: Bits, n: usize, width: usize, block: impl Fn(usize, usize) -> Block + Sync) -> Self {
+    pub fn pack(bits: Bits, n: usize, width: usize, row: impl Fn(usize, &mut [Block]) + Sync) -> Self {
         let n_blocks = width.div_ceil(BLOCK);
         // Rows that are missing in the last group of them are 0.
         let mut words = Buffer::zeros(n.div_ceil(LANES) * n_blocks * bits.stride());
@@ -84,9 +84,11 @@ impl Blocks {
         parallel::each(n.div_ceil(LANES), width * LANES, |panel| {
             // SAFETY: each task has its own panel.
             let words = unsafe { shared.part(panel * size, size) };
+            let mut blocks = vec![Block::default(); n_blocks];
             for lane in 0..LANES.min(n - panel * LANES) {
-                for (index, words) in words.chunks_exact_mut(bits.stride()).enumerate() {
-                    put(bits, words, lane, &block(panel * LANES + lane, index));
+                row(panel * LANES + lane, &mut blocks);
+                for (block, words) in blocks.iter().zip(words.chunks_exact_mut(bits.stride())) {
+                    put(bits, words, lane, block);
                 }
             }
         });
@@ -101,6 +103,18 @@ impl Blocks {
     /// The summed dimension: columns of the weight.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    pub(crate) fn bits(&self) -> Bits {
+        self.bits
+    }
+
+    pub(crate) fn n_blocks(&self) -> usize {
+        self.width.div_ceil(BLOCK)
+    }
+
+    pub(crate) fn words(&self) -> &[u32] {
+        self.words.words()
     }
 
     /// How many bytes a product reads.
@@ -292,7 +306,7 @@ fn put(bits: Bits, words: &mut [u32], lane: usize, block: &Block) {
 
 /// Group `at` of a lane: four quants, a byte each.
 #[inline(always)]
-fn group(bits: Bits, words: &[u32], at: usize, lane: usize) -> u32 {
+pub(crate) fn group(bits: Bits, words: &[u32], at: usize, lane: usize) -> u32 {
     match bits {
         Bits::Eight => words[at * LANES + lane],
         Bits::Four => words[at % (GROUPS / 2) * LANES + lane] >> (4 * (at / (GROUPS / 2))) & 0x0f0f_0f0f,
@@ -300,7 +314,7 @@ fn group(bits: Bits, words: &[u32], at: usize, lane: usize) -> u32 {
 }
 
 #[inline(always)]
-fn scale_and_minimum(bits: Bits, words: &[u32], lane: usize) -> (f32, f32) {
+pub(crate) fn scale_and_minimum(bits: Bits, words: &[u32], lane: usize) -> (f32, f32) {
     let half = |from: usize| half_to_f32((words[from + lane / 2] >> (16 * (lane % 2))) as u16);
     (half(bits.words()), half(bits.words() + LANES / 2))
 }

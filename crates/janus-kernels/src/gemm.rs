@@ -78,10 +78,11 @@ pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f
     parallel::each(tasks.len(), work, |task| {
         let (index, columns, panels) = &tasks[task];
         let Part { weight, n, offset } = &parts[*index];
+        let mut scratch = weight.scratch(DEPTH.min(depth));
         for (step, words) in chunks(depth, DEPTH).enumerate() {
             for column in columns.clone() {
                 let panel = n.start / NR + column;
-                let b = &weight.words.words()[(panel * depth + words.start) * NR..][..words.len() * NR];
+                let b = weight.stretch(isa, panel, words.clone(), &mut scratch);
                 let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
                 let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(n.len() - column * NR) };
                 block.run(tiles, &place, store == Store::Add || step > 0);

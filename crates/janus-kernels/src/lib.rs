@@ -29,6 +29,7 @@
 
 mod attention;
 mod attention_backward;
+mod attention_one;
 mod blocks;
 mod buffer;
 mod cross_entropy;
@@ -42,8 +43,10 @@ mod norm;
 mod pack;
 mod parallel;
 mod rope;
+mod team;
 mod tile;
 mod transpose;
+mod unpack;
 mod word;
 
 #[cfg(test)]
@@ -53,6 +56,7 @@ mod tests;
 
 pub use attention::{Attended, AttentionConfig, attention};
 pub use attention_backward::{AttentionGradients, AttentionInputs, attention_backward};
+pub use attention_one::attention_of_last;
 pub use blocks::{BLOCK, Bits, Block, Blocks, QuantRows, block_product};
 pub use buffer::Buffer;
 pub use cross_entropy::{LogitsConfig, TokenLogprobs, token_logprobs};
@@ -65,5 +69,6 @@ pub use norm::{NormKind, norm, norm_backward};
 pub use pack::{Panels, Rows};
 pub use parallel::each_row;
 pub use rope::{rope, rope_backward};
+pub use team::on_a_worker;
 pub use tile::{MR, NR};
 pub use word::Precision;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::{
     Precision,
+    blocks::{BLOCK, Blocks},
     buffer::Buffer,
     isa::{Isa, vectorized},
     parallel::{self, Shared},
@@ -11,6 +12,9 @@ use crate::{
     transpose::transpose,
     word,
 };
+
+/// Words of a block.
+const PAIRS: usize = BLOCK / 2;
 
 /// The left operand: rows in panels of [`MR`], `[panel][word][row of the panel]`.
 #[derive(Debug, Clone)]
@@ -46,6 +50,11 @@ impl Rows {
         let mut rows = Self::new(precision, n_rows, width);
         rows.fill(isa, row);
         rows
+    }
+
+    /// No rows.
+    pub fn empty(precision: Precision, width: usize) -> Self {
+        Self::new(precision, 0, width)
     }
 
     fn new(precision: Precision, n_rows: usize, width: usize) -> Self {
@@ -115,7 +124,7 @@ vectorized! {
 }
 
 /// The right operand: columns in panels of [`NR`], `[panel][word][column of the panel]`. Missing columns of the last
-/// panel are 0. A frozen weight `[n, width]` is held in this form alone.
+/// panel are 0. A frozen weight `[n, width]` is held in this form alone, or in blocks that become panels as they are read.
 #[derive(Debug, Clone)]
 pub struct Panels {
     pub(crate) precision: Precision,
@@ -123,10 +132,58 @@ pub struct Panels {
     pub(crate) n: usize,
     /// Numbers of a column: the summed dimension.
     pub(crate) width: usize,
-    pub(crate) words: Buffer,
+    held: Held,
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    Words(Buffer),
+    Blocks(Blocks),
+}
+
+impl From<Blocks> for Panels {
+    /// Panels in bfloat16 that are held as blocks.
+    ///
+    /// # Panics
+    /// When the width is no whole number of blocks.
+    fn from(blocks: Blocks) -> Self {
+        assert!(blocks.width().is_multiple_of(BLOCK), "{} is no whole number of blocks", blocks.width());
+        Self { precision: Precision::Bf16, n: blocks.n(), width: blocks.width(), held: Held::Blocks(blocks) }
+    }
 }
 
 impl Panels {
+    /// The blocks that it is held in, which products of few rows read as they are.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        match &self.held {
+            Held::Blocks(blocks) => Some(blocks),
+            Held::Words(_) => None,
+        }
+    }
+
+    /// Words `words` of one panel: those that are held, or made of blocks in `scratch`. They begin and end at whole blocks.
+    pub(crate) fn stretch<'a>(
+        &'a self,
+        isa: Isa,
+        panel: usize,
+        words: Range<usize>,
+        scratch: &'a mut Buffer,
+    ) -> &'a [u32] {
+        match &self.held {
+            Held::Words(held) => &held.words()[(panel * self.depth() + words.start) * NR..][..words.len() * NR],
+            Held::Blocks(blocks) => {
+                let out = &mut scratch.words_mut()[..words.len() * NR];
+                blocks.panel(isa, panel, words.start / PAIRS..words.end / PAIRS, out);
+                out
+            }
+        }
+    }
+
+    /// Memory for stretches of up to `words` words.
+    pub(crate) fn scratch(&self, words: usize) -> Buffer {
+        Buffer::scratch(if self.blocks().is_some() { words * NR } else { 0 })
+    }
+
     /// Packs a weight `[n, width]`, whose rows become the product's columns: `y = x W^T`.
     ///
     /// # Panics
@@ -160,7 +217,7 @@ impl Panels {
             }
             transpose(isa, flat.words(), depth, [n_rows, depth], words, NR);
         });
-        Self { precision, n, width, words }
+        Self { precision, n, width, held: Held::Words(words) }
     }
 
     /// Packs `[width, n]`, whose columns are the product's columns: `y = x W`. `row(index)` gives a row.
@@ -185,7 +242,7 @@ impl Panels {
                 side_by_side(isa, precision, &first[columns.clone()], second.map(|row| &row[columns]), words);
             }
         });
-        Self { precision, n, width, words }
+        Self { precision, n, width, held: Held::Words(words) }
     }
 
     /// How many columns the product has: rows of the weight.
@@ -215,7 +272,15 @@ impl Panels {
     pub fn row(&self, index: usize, row: &mut [f32]) {
         assert!(index < self.n && row.len() == self.width, "row {index} of {} x {}", self.n, self.width);
         let (panel, lane) = (index / NR, index % NR);
-        let words = self.words.words()[panel * self.depth() * NR..].chunks_exact(NR).map(|words| words[lane]);
+        let held = match &self.held {
+            Held::Words(held) => held,
+            Held::Blocks(blocks) => {
+                blocks.row(index, row);
+                row.iter_mut().for_each(|value| *value = word::first(word::to_bf16(*value)));
+                return;
+            }
+        };
+        let words = held.words()[panel * self.depth() * NR..].chunks_exact(NR).map(|words| words[lane]);
         match self.precision {
             Precision::F32 => row.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(word)),
             Precision::Bf16 => row.chunks_mut(2).zip(words).for_each(|(pair, word)| {
@@ -230,12 +295,12 @@ impl Panels {
     /// The weight read the other way: for output columns `32 * panel ..` of `y = x W`, words `[n words][32]` of the
     /// rows `rows`, which begin and end at whole panels or at the last row.
     pub(crate) fn transposed(&self, isa: Isa, panel: usize, rows: Range<usize>, out: &mut [u32]) {
-        let depth = self.depth();
         let columns = panel * NR..(panel * NR + NR).min(self.width);
         let words = columns.start / self.precision.numbers()..self.precision.words(columns.end);
         let per_panel = NR * self.precision.words(NR);
+        let mut scratch = self.scratch(words.len());
         for (out, first) in out.chunks_mut(per_panel).zip(rows.step_by(NR)) {
-            let source = &self.words.words()[(first / NR * depth + words.start) * NR..][..words.len() * NR];
+            let source = self.stretch(isa, first / NR, words.clone(), &mut scratch);
             match self.precision {
                 Precision::F32 => {
                     let n_rows = out.len() / NR;

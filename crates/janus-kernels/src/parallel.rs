@@ -4,6 +4,8 @@ use std::{marker::PhantomData, ops::Range};
 
 use rayon::prelude::*;
 
+use crate::team;
+
 /// A slice whose disjoint parts are written by different tasks.
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
@@ -56,10 +58,14 @@ const WORTH_A_TASK: usize = 1 << 17;
 
 /// Runs `task` for every index, in parallel where each has at least `operations` to do that make it worth it.
 pub(crate) fn each(count: usize, operations: usize, task: impl Fn(usize) + Sync + Send) {
-    if count < 2 || operations * count < WORTH_A_TASK {
+    if count < 2 || operations * count < WORTH_A_TASK || team::in_a_job() {
         (0..count).for_each(task);
     } else {
         let least = (WORTH_A_TASK / 4 / operations.max(1)).max(1);
+        let stretch = least.max(count / (8 * rayon::current_num_threads()));
+        if team::each(count, stretch, &task) {
+            return;
+        }
         (0..count).into_par_iter().with_min_len(least).for_each(&task);
     }
 }

@@ -403,7 +403,7 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
                 minimum: half(random.random_range(-6..-1), random.random_bool(0.8)),
             })
             .collect();
-        let weight = Blocks::pack(bits, n, width, |row, index| blocks[row * n_blocks + index]);
+        let weight = Blocks::pack(bits, n, width, |at, out| out.copy_from_slice(&blocks[at * n_blocks..][..n_blocks]));
         let mut dense = vec![0.0; n * width];
         dense.chunks_exact_mut(width).enumerate().for_each(|(index, row)| weight.row(index, row));
         let value = |bits: u16| {
@@ -456,7 +456,7 @@ fn every_float16_becomes_its_number() {
     ] {
         for isa in Isa::available() {
             let block = Block { quants: [0; BLOCK], scale: half(0, false), minimum: bits };
-            let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, _| block);
+            let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, blocks| blocks.fill(block));
             let mut row = [0.0; BLOCK];
             weight.row(0, &mut row);
             assert_eq!(row[0], value, "{isa}");
@@ -472,7 +472,7 @@ fn every_float16_becomes_its_number() {
 #[test]
 fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
     let block = Block { quants: [3; BLOCK], scale: half(0, false), minimum: half(0, true) };
-    let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, _| block);
+    let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, blocks| blocks.fill(block));
     for isa in Isa::available() {
         let of = |value: f32| {
             let mut x = [1.0; BLOCK];
@@ -494,7 +494,7 @@ fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
 #[should_panic(expected = "written twice")]
 fn weights_that_share_columns_are_refused() {
     let block = Block { quants: [0; BLOCK], scale: 0, minimum: 0 };
-    let weight = Blocks::pack(Bits::Four, 20, BLOCK, |_, _| block);
+    let weight = Blocks::pack(Bits::Four, 20, BLOCK, |_, blocks| blocks.fill(block));
     let rows = QuantRows::pack(Isa::SCALAR, &[0.0; BLOCK], BLOCK);
     block_product(Isa::SCALAR, &rows, &[(&weight, 0), (&weight, 19)], &mut [0.0; 40], 40);
 }

@@ -82,7 +82,7 @@ pub struct ValidationRecord {
     pub step: u64,
     /// As [`StepRecord::loss`], over the validation samples.
     pub loss: f64,
-    /// Verdicts without an analysis, by 0.5; `None` where the denominator is 0.
+    /// Verdicts without an analysis, by 0.5, in the variant that most forms teach; `None` where the denominator is 0.
     pub precision: Option<f64>,
     /// The same.
     pub recall: Option<f64>,
@@ -94,7 +94,7 @@ pub struct ValidationRecord {
     pub f_half: Option<f64>,
     /// Accuracy by variant: they take turns.
     pub accuracy_by_variant: BTreeMap<String, f64>,
-    /// How many verdicts.
+    /// How many verdicts these are.
     pub verdicts: u64,
     /// How many prompts with their answers were longer than allowed, and left out.
     #[serde(default)]

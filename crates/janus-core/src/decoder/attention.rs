@@ -34,8 +34,15 @@ pub(crate) struct Attention {
 /// The part of a cache that one pass reads and writes.
 pub(crate) struct CacheSlot<'a> {
     pub(crate) cache: &'a mut KvCache,
-    pub(crate) rows: Range<usize>,
+    pub(crate) rows: &'a [usize],
     pub(crate) starts: &'a [usize],
+}
+
+impl CacheSlot<'_> {
+    /// The rows as burn's primitives want them.
+    fn range(&self) -> Range<usize> {
+        self.rows[0]..self.rows[0] + self.rows.len()
+    }
 }
 
 impl Attention {
@@ -121,10 +128,10 @@ impl Attention {
 
         let new = [key, value];
         if let Some(slot) = slot.as_deref_mut() {
-            slot.cache.write(layer, slot.rows.clone(), slot.starts, new.clone());
+            slot.cache.write(layer, slot.range(), slot.starts, new.clone());
         }
         let mut read = |keys: Range<usize>| match slot.as_deref_mut() {
-            Some(slot) => slot.cache.read(layer, slot.rows.clone(), keys),
+            Some(slot) => slot.cache.read(layer, slot.range(), keys),
             None => new.each_ref().map(|tensor| tensor.clone().slice(s![.., .., keys.clone(), ..])),
         };
         let attended: Vec<Tensor<5>> = tiles

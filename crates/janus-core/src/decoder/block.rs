@@ -104,11 +104,18 @@ impl Block {
                 packed,
                 dropout,
                 keep: pass.keep,
+                rounded: pass.rounded,
             };
             let (mlp_targets, mlp_values, mlp_packed) = share(1);
             let middle = attention_half(x, values, call);
-            let call =
-                MlpCall { weights: mlp.clone(), targets: mlp_targets, packed: mlp_packed, dropout, keep: pass.keep };
+            let call = MlpCall {
+                weights: mlp.clone(),
+                targets: mlp_targets,
+                packed: mlp_packed,
+                dropout,
+                keep: pass.keep,
+                rounded: pass.rounded,
+            };
             return Ok(mlp_half(middle, mlp_values, call));
         }
         let [on_attention, on_mlp] = [0, 1].map(|half| adapter.map(|adapter| &adapter[half]));

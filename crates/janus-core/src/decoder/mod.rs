@@ -11,6 +11,8 @@ mod rope;
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use burn::tensor::{Device, Tensor};
+#[cfg(feature = "kernels")]
+use janus_kernels::on_a_worker;
 
 pub use self::kv_cache::KvCache;
 pub(crate) use self::rope::RotationTable;
@@ -24,7 +26,7 @@ use self::{
 use crate::{
     Error, Result,
     config::{AttentionSpan, LayerConfig, ModelConfig},
-    device::Compute,
+    device::{Compute, Precision},
     formats::WeightSource,
     lora::{Adapter, Dropout},
     ops::FrozenWeight,
@@ -63,6 +65,8 @@ pub struct HiddenStates {
     /// What enters the blocks that were asked for, `[n_tokens, hidden_size]` a block.
     pub inner: Vec<Tensor<2>>,
     lengths: Vec<usize>,
+    /// Whether inputs of products were rounded to 8 bits.
+    pub(crate) rounded: bool,
 }
 
 impl HiddenStates {
@@ -115,6 +119,8 @@ pub(crate) struct Pass<'a> {
     dropout: Option<Dropout>,
     #[cfg(feature = "kernels")]
     keep: bool,
+    #[cfg(feature = "kernels")]
+    rounded: bool,
     /// Whether our kernels compute.
     #[cfg(feature = "kernels")]
     fused: bool,
@@ -196,7 +202,7 @@ impl Decoder {
         keep_inner: bool,
     ) -> Result<HiddenStates> {
         let layers: Vec<usize> = if keep_inner { (0..self.blocks.len()).collect() } else { Vec::new() };
-        self.run(batch, &vec![0; batch.lengths.len()], &layers, None, adapters, None)
+        self.run(batch, &vec![0; batch.lengths.len()], &layers, None, adapters, Mode::Reading)
     }
 
     /// The same with an adapter whose values autodiff tracks.
@@ -210,7 +216,7 @@ impl Decoder {
         training: TrainingPass,
     ) -> Result<HiddenStates> {
         let n_rows = batch.lengths.len();
-        self.run(batch, &vec![0; n_rows], &[], None, &vec![Some(adapter); n_rows], Some(training))
+        self.run(batch, &vec![0; n_rows], &[], None, &vec![Some(adapter); n_rows], Mode::Training(training))
     }
 
     /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens; adapters
@@ -229,18 +235,49 @@ impl Decoder {
         adapters: &[Option<&Adapter>],
         layers: &[usize],
     ) -> Result<HiddenStates> {
+        self.cached(batch, cache, &rows.collect::<Vec<_>>(), adapters, layers, Mode::Reading)
+    }
+
+    /// The same for the few tokens of answers that are being written, in any rows, rising: weights that a file stores in
+    /// blocks are read as they are, and inputs of products are rounded to 8 bits. It is the caller's choice and not the
+    /// number of tokens, so that what a row writes does not depend on its company.
+    ///
+    /// # Errors
+    /// As [`forward_cached`](Self::forward_cached).
+    ///
+    /// # Panics
+    /// As [`forward_cached`](Self::forward_cached).
+    pub fn forward_next(
+        &self,
+        batch: &TokenBatch,
+        cache: &mut KvCache,
+        rows: &[usize],
+        adapters: &[Option<&Adapter>],
+    ) -> Result<HiddenStates> {
+        self.cached(batch, cache, rows, adapters, &[], Mode::Writing)
+    }
+
+    fn cached(
+        &self,
+        batch: &TokenBatch,
+        cache: &mut KvCache,
+        rows: &[usize],
+        adapters: &[Option<&Adapter>],
+        layers: &[usize],
+        mode: Mode,
+    ) -> Result<HiddenStates> {
         assert_eq!(rows.len(), batch.lengths.len(), "one row of the batch for each row of the cache");
-        let starts: Vec<usize> = rows.clone().map(|row| cache.length(row)).collect();
+        let starts: Vec<usize> = rows.iter().map(|row| cache.length(*row)).collect();
         for (start, length) in starts.iter().zip(&batch.lengths) {
             let needed = start + length;
             if needed > cache.capacity() {
                 return Err(Error::ContextLength { needed, limit: cache.capacity() });
             }
         }
-        let slot = CacheSlot { cache: &mut *cache, rows: rows.clone(), starts: &starts };
-        let states = self.run(batch, &starts, layers, Some(slot), adapters, None)?;
-        for (index, row) in rows.enumerate() {
-            cache.set_length(row, starts[index] + batch.lengths[index]);
+        let slot = CacheSlot { cache: &mut *cache, rows, starts: &starts };
+        let states = self.run(batch, &starts, layers, Some(slot), adapters, mode)?;
+        for (index, row) in rows.iter().enumerate() {
+            cache.set_length(*row, starts[index] + batch.lengths[index]);
         }
         Ok(states)
     }
@@ -252,7 +289,7 @@ impl Decoder {
         layers: &[usize],
         mut slot: Option<CacheSlot<'_>>,
         adapters: &[Option<&Adapter>],
-        training: Option<TrainingPass>,
+        mode: Mode,
     ) -> Result<HiddenStates> {
         let limit = self.config.max_position_embeddings;
         for (start, length) in starts.iter().zip(&batch.lengths) {
@@ -268,15 +305,19 @@ impl Decoder {
         assert!(adapters.is_empty() || adapters.len() == n_rows, "one adapter, or none, for each row");
         let adapter = |row: usize| adapters.get(row).copied().flatten();
         // DoRA's gradient is burn's own.
-        let fused = self.compute.is_fused() && !(training.is_some() && adapter(0).is_some_and(Adapter::has_dora));
-        // Neighbours are read together where one adapter reads them, and burn's primitives want one length.
+        let fused = self.compute.is_fused()
+            && !(matches!(mode, Mode::Training(_)) && adapter(0).is_some_and(Adapter::has_dora));
+        // Neighbours are read together where one adapter reads them; burn's primitives want one length and rows of
+        // the cache that follow each other.
+        let places = slot.as_ref().map(|slot| slot.rows);
         let together = |a: usize, b: usize| {
             let same = match (adapter(a), adapter(b)) {
                 (Some(a), Some(b)) => std::ptr::eq(a, b),
                 (None, None) => true,
                 _ => false,
             };
-            same && (fused || batch.lengths[a] == batch.lengths[b])
+            let follow = places.is_none_or(|places| places[a] + 1 == places[b]);
+            same && (fused || (follow && batch.lengths[a] == batch.lengths[b]))
         };
         let (mut first, mut states) = (0, Vec::new());
         for rows in (0..n_rows).collect::<Vec<_>>().chunk_by(|a, b| together(*a, *b)) {
@@ -285,17 +326,22 @@ impl Decoder {
             let count: usize = lengths.iter().sum();
             let part = TokenBatch { ids: batch.ids[first..first + count].to_vec(), lengths };
             let starts = &starts[rows.clone()];
-            let slot = slot.as_mut().map(|slot| {
-                let at = slot.rows.start;
-                CacheSlot { cache: &mut *slot.cache, rows: at + rows.start..at + rows.end, starts }
-            });
+            let slot =
+                slot.as_mut().map(|slot| CacheSlot { cache: &mut *slot.cache, rows: &slot.rows[rows.clone()], starts });
             let with = With {
                 adapter: adapter(rows.start),
-                training,
+                mode,
                 #[cfg(feature = "kernels")]
                 fused,
             };
-            states.push(self.pass(&part, starts, first, layers, slot, with)?);
+            #[cfg(test)]
+            PASSES.with(|passes| passes.set(passes.get() + 1));
+            let read = || self.pass(&part, starts, first, layers, slot, with);
+            #[cfg(feature = "kernels")]
+            let done = if fused && !matches!(mode, Mode::Training(_)) { on_a_worker(read) } else { read() };
+            #[cfg(not(feature = "kernels"))]
+            let done = read();
+            states.push(done?);
             first += count;
         }
         if states.len() == 1 {
@@ -305,7 +351,16 @@ impl Decoder {
             .map(|layer| Tensor::cat(states.iter().map(|states| states.inner[layer].clone()).collect(), 0))
             .collect();
         let last = Tensor::cat(states.into_iter().map(|states| states.last).collect(), 0);
-        Ok(HiddenStates { last, inner, lengths: batch.lengths.clone() })
+        Ok(HiddenStates { last, inner, lengths: batch.lengths.clone(), rounded: self.rounds(mode) })
+    }
+
+    /// Whether inputs of products are rounded to 8 bits.
+    fn rounds(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Training(_) => false,
+            Mode::Reading => self.compute.precision() == Precision::Int8,
+            Mode::Writing => true,
+        }
     }
 
     /// `first` is the index of the batch's first token among those of the batch that it is a part of.
@@ -318,9 +373,8 @@ impl Decoder {
         slot: Option<CacheSlot<'_>>,
         with: With<'_>,
     ) -> Result<HiddenStates> {
-        #[cfg(test)]
-        PASSES.with(|passes| passes.set(passes.get() + 1));
-        let With { adapter, training, .. } = with;
+        let (adapter, rounded) = (with.adapter, self.rounds(with.mode));
+        let training = if let Mode::Training(training) = with.mode { Some(training) } else { None };
         let rows = starts.iter().zip(&batch.lengths);
         let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
         let dropout =
@@ -340,6 +394,8 @@ impl Decoder {
             #[cfg(feature = "kernels")]
             keep: training.is_some_and(|training| training.keep_activations),
             #[cfg(feature = "kernels")]
+            rounded,
+            #[cfg(feature = "kernels")]
             fused: with.fused,
         };
         let mut x = self.embed_tokens.rows(&batch.ids, self.compute.device());
@@ -353,7 +409,7 @@ impl Decoder {
             }
             x = block.forward(x, &mut pass)?;
         }
-        Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone() })
+        Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone(), rounded })
     }
 }
 
@@ -363,11 +419,22 @@ thread_local! {
     pub(crate) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+/// What a pass is for.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    /// A step of training.
+    Training(TrainingPass),
+    /// Reading a prompt.
+    Reading,
+    /// Writing an answer.
+    Writing,
+}
+
 /// What a pass runs with besides the model.
 #[derive(Clone, Copy)]
 struct With<'a> {
     adapter: Option<&'a Adapter>,
-    training: Option<TrainingPass>,
+    mode: Mode,
     #[cfg(feature = "kernels")]
     fused: bool,
 }
@@ -380,7 +447,7 @@ fn segments(batch: &TokenBatch, starts: &[usize], slot: Option<&CacheSlot<'_>>) 
         crate::ops::Segment {
             first: first - length,
             length: *length,
-            cache_row: slot.map_or(0, |slot| slot.rows.start + row),
+            cache_row: slot.map_or(0, |slot| slot.rows[row]),
             cached: starts[row],
         }
     };

@@ -4,6 +4,8 @@
 //! tokenizer's description, the chat template, and a [`WeightSource`] that reads one tensor at a time under its
 //! Hugging Face name.
 
+#[cfg(feature = "kernels")]
+mod blocks;
 pub(crate) mod bundle;
 mod family;
 mod fields;

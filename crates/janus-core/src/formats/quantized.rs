@@ -139,7 +139,7 @@ fn nibbles(bytes: &[u8], out: &mut [f32], value: impl Fn(u8) -> f32) {
 }
 
 /// 4 bytes of fifth bits and 16 bytes of nibbles -> 32 values.
-fn five_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+pub(super) fn five_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let low = bytes[4..].iter().map(|byte| byte & 0x0f).chain(bytes[4..].iter().map(|byte| byte >> 4));
     low.enumerate().map(move |(index, low)| low | (((high >> index) & 1) as u8) << 4)

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// The numbers of one tensor, row by row.
 #[derive(Debug)]
 pub(crate) struct StoredMatrix {
-    stored: StoredType,
+    pub(super) stored: StoredType,
     bytes: Vec<u8>,
     width: usize,
     /// The rows of it that are meant.
@@ -57,8 +57,8 @@ impl StoredMatrix {
         }
     }
 
-    /// Writes one row.
-    pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
+    /// The bytes of one row.
+    pub(super) fn row_bytes(&self, index: usize) -> &[u8] {
         let index = match self.interleaved_head {
             None => index,
             Some(head_dim) => {
@@ -68,7 +68,12 @@ impl StoredMatrix {
         };
         let (numbers, size) = self.stored.block();
         let size = self.width / numbers * size;
-        dequantize_into(self.stored, &self.bytes[(self.first + index) * size..][..size], out);
+        &self.bytes[(self.first + index) * size..][..size]
+    }
+
+    /// Writes one row.
+    pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
+        dequantize_into(self.stored, self.row_bytes(index), out);
     }
 
     /// All rows.

@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use super::{Sampler, Sampling};
+use super::{Sampler, Sampling, row::Row};
 use crate::{
     Error, Result,
     decoder::{KvCache, TokenBatch},
@@ -12,12 +12,17 @@ use crate::{
 };
 
 /// When and how to write.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct GenerateConfig {
     /// How the next token is chosen.
     pub sampling: Sampling,
     /// The most tokens to write.
     pub max_tokens: usize,
+    /// The fewest: a text that would end earlier goes on with `wait` in the place of its end (budget forcing, s1, arXiv
+    /// 2501.19393, section 3.1).
+    pub min_tokens: usize,
+    /// What stands in the place of an end that comes too early.
+    pub wait: TokenIds,
     /// Tokens that end the text and are not part of it.
     pub stop_ids: Vec<u32>,
     /// Texts that end the text and are not part of it.
@@ -46,6 +51,24 @@ pub struct Generated {
     pub reason: FinishReason,
     /// How many tokens were written in all, those cut off by a stop text too.
     pub n_tokens: usize,
+    /// How often an end came too early.
+    pub waits: usize,
+}
+
+impl GenerateConfig {
+    fn validate(&self) -> Result<()> {
+        self.sampling.validate()?;
+        let refuse = |expected, actual: usize| {
+            Err(Error::Setting { setting: "least number of tokens", expected, actual: actual.to_string() })
+        };
+        match self.min_tokens {
+            least if least > self.max_tokens => refuse("at most the most tokens", least),
+            least if least > 0 && self.wait.is_empty() => {
+                refuse("0, for nothing can stand in the place of an end", least)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Rows of tokens already read, to be continued together. A row's tokens do not depend on its neighbours.
@@ -56,21 +79,6 @@ pub struct Session<'a> {
     adapters: Vec<Option<&'a Adapter>>,
     cache: KvCache,
     rows: Vec<Row>,
-}
-
-/// One prompt and what follows it.
-#[derive(Debug)]
-struct Row {
-    prompt: TokenIds,
-    written: TokenIds,
-    text: String,
-    /// How much of the text was handed out, in bytes.
-    handed: usize,
-    reason: Option<FinishReason>,
-    /// Of the token behind the last one that the cache holds.
-    logits: Vec<f32>,
-    /// Hidden states of the prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
-    states: Vec<Vec<f32>>,
 }
 
 impl<'a> Session<'a> {
@@ -152,10 +160,7 @@ impl<'a> Session<'a> {
             }
             first = rows.end;
         }
-        let row = |((prompt, logits), states)| {
-            let (written, text) = (TokenIds::default(), String::new());
-            Row { prompt, written, text, handed: 0, reason: None, logits, states }
-        };
+        let row = |((prompt, logits), states)| Row::new(prompt, logits, states);
         Ok(Self { model, adapters, cache, rows: prompts.into_iter().zip(logits).zip(kept).map(row).collect() })
     }
 
@@ -169,8 +174,8 @@ impl<'a> Session<'a> {
         &self.rows[row].states
     }
 
-    /// Writes behind every prompt. `seeds[row]` is the row's own seed; `on_text(row, text)` gets the new text of each
-    /// token as it is written, a stop text's beginning too, and may end the work.
+    /// Writes behind the prompts of `rows`, rising. `seeds[i]` is the seed of `rows[i]`; `on_text(row, text)` gets the new
+    /// text of each token as it is written, the beginning of a text that ends it too, and may end the work.
     ///
     /// # Errors
     /// When a setting is outside its range, or `on_text` ends the work.
@@ -179,90 +184,77 @@ impl<'a> Session<'a> {
     /// When there is not one seed for each row.
     pub fn generate(
         &mut self,
+        rows: &[usize],
         tokenizer: &Tokenizer,
         config: &GenerateConfig,
         seeds: &[u64],
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>> {
-        config.sampling.validate()?;
-        assert_eq!(seeds.len(), self.rows.len(), "one seed for each row");
+        config.validate()?;
+        if config.min_tokens > 0 {
+            let wait = tokenizer.decode(&config.wait)?;
+            if wait.trim().is_empty() || config.stop_texts.iter().any(|stop| wait.contains(stop.as_str())) {
+                let expected = "words, and none that end the text: an end would come at once again";
+                return Err(Error::Setting { setting: "what stands in the place of an end", expected, actual: wait });
+            }
+        }
+        assert_eq!(seeds.len(), rows.len(), "one seed for each row");
         let mut samplers: Vec<_> = seeds.iter().map(|seed| Sampler::new(config.sampling, *seed)).collect();
-        while self.rows.iter().any(|row| row.reason.is_none()) {
-            for (index, (row, sampler)) in self.rows.iter_mut().zip(&mut samplers).enumerate() {
-                if row.reason.is_some() {
-                    continue;
-                }
-                if row.written.len() >= config.max_tokens {
-                    row.reason = Some(FinishReason::Length);
-                    continue;
-                }
-                let next = sampler.next(std::mem::take(&mut row.logits), &[&row.prompt, &row.written]);
-                if config.stop_ids.contains(&next) {
-                    row.reason = Some(FinishReason::StopId);
-                    continue;
-                }
-                row.written.extend([next]);
-                row.text = tokenizer.decode(&row.written)?;
-                // A letter may need several tokens; until it is whole it decodes to U+FFFD. A token without a whole
-                // letter is announced too, so that the caller can end the work at any one.
-                let whole = row.text.trim_end_matches('\u{fffd}').len().max(row.handed);
-                let new = row.text.get(row.handed..whole).unwrap_or_default();
-                let goes_on = on_text(index, new);
-                row.handed = whole;
-                if goes_on.is_break() {
-                    return Err(Error::Interrupted);
-                }
-                if config.stop_texts.iter().any(|stop| row.text.contains(stop.as_str())) {
-                    row.reason = Some(FinishReason::StopText);
+        let mut writing = rows.to_vec();
+        while !writing.is_empty() {
+            for (index, sampler) in rows.iter().zip(&mut samplers) {
+                let row = &mut self.rows[*index];
+                row.advance(tokenizer, config, sampler, &mut |text| on_text(*index, text))?;
+                // The last token of a row that goes on is still to be read; what was taken back is forgotten.
+                if row.reason.is_none() {
+                    let read = row.prompt.len() + row.written.len() - 1;
+                    self.cache.truncate(*index, read.min(self.cache.length(*index)));
                 }
             }
-            self.step()?;
+            writing.retain(|row| self.rows[*row].reason.is_none());
+            self.step(&writing)?;
         }
-        self.rows.iter_mut().map(|row| finish(row, tokenizer, &config.stop_texts)).collect()
+        rows.iter().map(|row| self.rows[*row].finish(tokenizer, &config.stop_texts)).collect()
     }
 
-    /// Reads the last token of every row that is still writing.
-    fn step(&mut self) -> Result<()> {
-        let active: Vec<bool> = self.rows.iter().map(|row| row.reason.is_none()).collect();
-        if !active.contains(&true) {
+    /// Reads the last token of each of these rows.
+    fn step(&mut self, rows: &[usize]) -> Result<()> {
+        if rows.is_empty() {
             return Ok(());
         }
-        let lengths: Vec<usize> = (0..self.rows.len()).map(|row| self.cache.length(row)).collect();
-        let last = |row: &Row| TokenIds(vec![*row.written.last().or(row.prompt.last()).unwrap_or(&0)]);
-        let batch = TokenBatch::new(&self.rows.iter().map(last).collect::<Vec<_>>());
-        let states =
-            self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters, &[])?;
-        let logits = self.model.logits_at(&states, &vec![0; self.rows.len()])?;
-        for (index, (row, logits)) in self.rows.iter_mut().zip(logits).enumerate() {
-            if active[index] {
-                row.logits = logits;
-            } else {
-                // A row that has ended is computed along and forgotten again.
-                self.cache.truncate(index, lengths[index]);
-            }
+        let last = |row: &usize| TokenIds(vec![self.rows[*row].last()]);
+        let logits = self.read(rows, rows.iter().map(last).collect())?;
+        for (row, logits) in rows.iter().zip(logits) {
+            self.rows[*row].logits = logits;
         }
         Ok(())
     }
 
-    /// Logits of the token behind `suffix`, put behind what [`Session::generate`] kept of each row.
+    /// Logits behind further tokens of these rows.
+    fn read(&mut self, rows: &[usize], tokens: Vec<TokenIds>) -> Result<Vec<Vec<f32>>> {
+        let adapters: Vec<_> = rows.iter().filter_map(|row| self.adapters.get(*row).copied()).collect();
+        let batch = TokenBatch::new(&tokens);
+        let states = self.model.decoder.forward_next(&batch, &mut self.cache, rows, &adapters)?;
+        let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
+        self.model.logits_at(&states, &last)
+    }
+
+    /// Logits of the token behind `suffix`, put behind what [`Session::generate`] kept of each of these rows, rising.
     ///
     /// # Errors
     /// When the reserve is used up.
-    pub fn logits_behind(&mut self, suffix: &TokenIds) -> Result<Vec<Vec<f32>>> {
-        let mut forced = Vec::with_capacity(self.rows.len());
-        for (index, row) in self.rows.iter().enumerate() {
+    pub fn logits_behind(&mut self, rows: &[usize], suffix: &TokenIds) -> Result<Vec<Vec<f32>>> {
+        let mut forced = Vec::with_capacity(rows.len());
+        for index in rows {
+            let row = &self.rows[*index];
             let kept = row.prompt.len() + row.written.len();
-            let cached = self.cache.length(index).min(kept);
-            self.cache.truncate(index, cached);
+            let cached = self.cache.length(*index).min(kept);
+            self.cache.truncate(*index, cached);
             let mut ids = TokenIds(row.written[cached - row.prompt.len()..].to_vec());
             ids.extend(suffix.iter().copied());
             forced.push(ids);
         }
-        let batch = TokenBatch::new(&forced);
-        let states =
-            self.model.decoder.forward_cached(&batch, &mut self.cache, 0..self.rows.len(), &self.adapters, &[])?;
-        let positions: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
-        self.model.logits_at(&states, &positions)
+        self.read(rows, forced)
     }
 }
 
@@ -283,22 +275,6 @@ fn shared_beginnings(prompts: &[TokenIds], same: impl Fn(usize, usize) -> bool) 
         sources.push(own.max_by_key(|(_, shared)| *shared).filter(|(_, shared)| *shared >= WORTH_SHARING));
     }
     sources
-}
-
-/// Cuts a row in front of its stop text.
-fn finish(row: &mut Row, tokenizer: &Tokenizer, stop_texts: &[String]) -> Result<Generated> {
-    let n_tokens = row.written.len();
-    if let Some(at) = stop_texts.iter().filter_map(|stop| row.text.find(stop.as_str())).min() {
-        row.text.truncate(at);
-        row.text.truncate(row.text.trim_end().len());
-        let mut kept = n_tokens;
-        while kept > 0 && tokenizer.decode(&row.written[..kept])?.len() > row.text.len() {
-            kept -= 1;
-        }
-        row.written.0.truncate(kept);
-    }
-    let reason = row.reason.unwrap_or(FinishReason::Length);
-    Ok(Generated { ids: row.written.clone(), text: row.text.clone(), reason, n_tokens })
 }
 
 #[cfg(test)]

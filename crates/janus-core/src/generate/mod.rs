@@ -1,6 +1,7 @@
 //! Writing: prompts in, text out.
 
 mod batch;
+mod row;
 mod sampler;
 
 pub use batch::{FinishReason, GenerateConfig, Generated, Session};

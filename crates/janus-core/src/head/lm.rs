@@ -29,7 +29,12 @@ impl LmHead {
     /// - hidden_states: `[rows, hidden_size]`
     /// - output: `[rows, vocab_size]`
     pub fn forward(&self, hidden_states: Tensor<2>) -> Tensor<2> {
-        let mut logits = self.projection.forward(hidden_states);
+        self.forward_as(hidden_states, false)
+    }
+
+    /// The same with the states rounded to 8 bits, where that is asked for and the weight is held in blocks.
+    pub(crate) fn forward_as(&self, hidden_states: Tensor<2>, rounded: bool) -> Tensor<2> {
+        let mut logits = self.projection.forward(hidden_states, rounded);
         if self.divisor != 1.0 {
             logits = logits / self.divisor;
         }

@@ -229,7 +229,7 @@ mod tests {
             ("\"format\": 1", "\"format\": 2", "format 2"),
             ("\"base\": \"sha256:", "\"base\": \"sha256:0", "belongs to the base"),
             ("\"precision\": \"f32\"", "\"precision\": \"bf16\"", "--precision bf16"),
-            ("\"facts_version\": 1", "\"facts_version\": 9", "version 9 of the facts"),
+            ("\"facts_version\": 2", "\"facts_version\": 9", "version 9 of the facts"),
             ("\"prompt\": \"sha256:", "\"prompt\": \"sha256:0", "wording"),
             ("\"layer\": 1", "\"layer\": 7", "layer 7"),
             ("\"suppress_below\": null", "\"suppress_below\": 1.5", "calibration of XSS"),

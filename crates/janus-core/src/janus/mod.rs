@@ -4,26 +4,20 @@ mod adapters;
 mod answered;
 mod bundled;
 mod config;
+mod group;
 mod states;
+mod votes;
 
-use std::{
-    collections::BTreeMap,
-    ops::{ControlFlow, Range},
-    path::Path,
-    time::Instant,
-};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use janus_data::{Audit, Probability, Variant, Verdict};
 use janus_http::{Claim, Facts, HttpPair};
 
-use self::{
-    adapters::Attached,
-    answered::Answered,
-    bundled::{InUse, Opinion},
-};
+use self::{adapters::Attached, bundled::InUse};
 pub use self::{
-    config::{AssessConfig, JanusConfig},
+    config::{AssessConfig, Effort, JanusConfig, SecondLook},
     states::StateStore,
+    votes::{CastVote, VoteRule, Votes},
 };
 use crate::{
     Error, Result,
@@ -32,10 +26,10 @@ use crate::{
     device::{Compute, Precision},
     digest::{self, digest_of_model},
     formats::{self, bundle::Bundle},
-    generate::{FinishReason, GenerateConfig, Generated, Session},
+    generate::FinishReason,
     lora::Adapter,
     model::LanguageModel,
-    prompt::{Analysis, VERDICT, prompt, prompt_with},
+    prompt::{Analysis, prompt, prompt_with},
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -71,6 +65,10 @@ pub struct Assessment {
     pub p_written: Option<Probability>,
     /// How many quotes of the analysis occur in the pair, and how many there are.
     pub quotes: [usize; 2],
+    /// Tokens of the analysis that is shown, and how often its end came too early.
+    pub analysis_tokens: [usize; 2],
+    /// Every analysis of it, in the order of their votes; a verdict alone is one without tokens.
+    pub cast: Vec<CastVote>,
 }
 
 /// A base model, ready to assess findings: alone, with adapters, or with a bundle, one finding or many.
@@ -229,6 +227,7 @@ impl Janus {
             ("/audit/seed", config.seed.into()),
             ("/audit/analysis", config.analysis.name().into()),
             ("/audit/prior", config.prior.into()),
+            ("/audit/budget", serde_json::to_value(config.budget()).unwrap_or_default()),
         ];
         let bundle = self.bundle().filter(|_| config.variant.has_head());
         let bundle = bundle.map(|bundle| ("/audit/bundle", bundle.digest.clone().into()));
@@ -289,6 +288,11 @@ impl Janus {
             let expected = "a share between 0 and 1";
             return Err(Error::Setting { setting: "prior", expected, actual: prior.to_string() });
         }
+        config.votes.validate(config.sampling)?;
+        if let Some(look) = config.second_look {
+            look.sampling.validate()?;
+            look.votes.validate(look.sampling)?;
+        }
         let mut answers = Vec::with_capacity(findings.len());
         let mut ready = Vec::new();
         for (index, (pair, claim)) in findings.iter().enumerate() {
@@ -303,8 +307,14 @@ impl Janus {
                 }
             }
         }
-        for group in ready.chunks(config.batch_size.max(1)) {
+        // Votes are rows of a batch too.
+        let votes = if config.analysis == Analysis::Full { config.votes.most } else { 1 };
+        for group in ready.chunks((config.batch_size / votes).max(1)) {
             for (prepared, answer) in group.iter().zip(self.assess_group(group, config, progress)?) {
+                let answer = match config.second_look {
+                    Some(look) => self.looked_at_again(prepared, answer, look, config, progress)?,
+                    None => answer,
+                };
                 answers[prepared.index] = Some(Ok(answer));
                 progress.answered();
             }
@@ -352,77 +362,6 @@ impl Janus {
     fn reserve(&self, config: &AssessConfig) -> usize {
         let written = if config.analysis == Analysis::Full { config.max_tokens } else { 0 };
         written.saturating_add(self.answers.behind_analysis.lead.len().max(self.answers.alone.lead.len()) + 2)
-    }
-
-    fn assess_group(
-        &self,
-        group: &[Prepared<'_>],
-        config: &AssessConfig,
-        progress: &mut dyn Progress,
-    ) -> Result<Vec<Assessment>> {
-        let start = Instant::now();
-        if progress.stop() {
-            return Err(Error::Interrupted);
-        }
-        let prompts = |lead: &TokenIds| -> Vec<TokenIds> {
-            let prompt = |prepared: &Prepared<'_>| {
-                let mut ids = prepared.ids.clone();
-                ids.extend(lead.iter().copied());
-                ids
-            };
-            group.iter().map(prompt).collect()
-        };
-        let adapters = group.iter().map(Prepared::adapter).collect();
-        let bundle = self.bundle.as_ref().filter(|_| config.variant.has_head());
-        // One pass over the prompts serves both heads.
-        let layers: Vec<usize> = bundle.map(|in_use| in_use.bundle.manifest.input.layer).into_iter().collect();
-        let lead = if config.analysis == Analysis::None && bundle.is_none() {
-            self.answers.alone.lead.clone()
-        } else {
-            TokenIds::default()
-        };
-        let reserve = if config.analysis == Analysis::Full { self.reserve(config) } else { 0 };
-        let mut session = Session::new(&self.model, prompts(&lead), adapters, reserve, &layers)?;
-        let width = self.model.decoder.config().hidden_size;
-        let judge = |(row, prepared): (usize, &Prepared<'_>)| {
-            bundle.map(|in_use| in_use.judge(prepared, session.states(row), width, config)).transpose()
-        };
-        let opinions: Vec<Option<Opinion>> = group.iter().enumerate().map(judge).collect::<Result<_>>()?;
-        let (written, tokens, logits): (Vec<Option<Generated>>, _, Vec<Vec<f32>>) = match config.analysis {
-            // The verdict line stands right behind the prompt.
-            Analysis::None => {
-                (vec![None; group.len()], &self.answers.alone, session.logits().map(<[f32]>::to_vec).collect())
-            }
-            Analysis::Full => {
-                let settings = GenerateConfig {
-                    sampling: config.sampling,
-                    max_tokens: config.max_tokens,
-                    stop_ids: self.stop_ids.clone(),
-                    stop_texts: vec![VERDICT.to_owned()],
-                };
-                let seeds: Vec<u64> = group.iter().map(|prepared| config.seed ^ prepared.digest.seed()).collect();
-                let mut on_text = |row: usize, text: &str| {
-                    progress.text(group[row].index, text);
-                    if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                };
-                let written = session.generate(&self.tokenizer, &settings, &seeds, &mut on_text)?;
-                let logits = session.logits_behind(&self.answers.behind_analysis.lead)?;
-                (written.into_iter().map(Some).collect(), &self.answers.behind_analysis, logits)
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
-        let answers = group.iter().zip(opinions).zip(written.into_iter().zip(logits));
-        answers
-            .map(|((prepared, opinion), (written, row))| {
-                // What is written under a head is a second opinion; alone it is the verdict.
-                let p_written = match (opinion, config.analysis) {
-                    (Some(_), Analysis::None) => None,
-                    _ => Some(tokens.probability(&row)?),
-                };
-                let answer = Answered { written, lead: tokens.lead.len(), p_written, opinion, seconds };
-                self.assessment(prepared, answer, config)
-            })
-            .collect()
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     prompt::Analysis,
 };
 
+/// Changes with the code that computes states, so that stored ones are not taken for its own.
+const STATES_VERSION: &str = "1";
+
 /// Pooled states of one finding, one vector for each input that was asked for.
 pub type Pooled = Vec<Vec<f32>>;
 
@@ -124,7 +127,8 @@ impl Janus {
                         actual: "one in memory".to_owned(),
                     })?,
                 };
-                let key = [&self.digest, adapter, self.precision().name(), &inputs_key];
+                let compute = self.model.decoder.compute().to_string();
+                let key = [STATES_VERSION, &self.digest, adapter, &compute, &inputs_key];
                 let (key, prompt) = (digest::of_texts(key).to_string(), prepared.digest.to_string());
                 let kept = if is_read { store.get(&key, &prompt)? } else { None };
                 if kept.is_none() {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use janus_kernels::{
-    Buffer, Isa, NormKind, Panels, Precision, Rows, Store, each_row, gemm, gemm_transposed, norm, norm_backward,
+    Blocks, Buffer, Isa, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row, gemm,
+    gemm_transposed, norm, norm_backward,
 };
 
 use crate::lora::{Dropout, Target};
@@ -88,9 +89,43 @@ pub(crate) struct Projections<'a> {
     /// The same packed, where they do not change.
     pub(crate) packed: Option<&'a [PackedTarget]>,
     pub(crate) dropout: Option<Dropout>,
+    /// Whether the input is rounded to 8 bits, where all weights are held in blocks.
+    pub(crate) rounded: bool,
+}
+
+/// `y = x W^T` of each weight in blocks, with `x` rounded to 8 bits.
+pub(crate) fn rounded_product(
+    isa: Isa,
+    x: &[f32],
+    width: usize,
+    weights: &[(&Blocks, usize)],
+    out: &mut [f32],
+    stride: usize,
+    store: Store,
+) {
+    let rows = QuantRows::pack(isa, x, width);
+    match store {
+        Store::Set => block_product(isa, &rows, weights, out, stride),
+        Store::Add => {
+            let mut product = Buffer::scratch(out.len());
+            block_product(isa, &rows, weights, &mut product, stride);
+            each_row(out, stride, stride, |row, out| {
+                let product = &product[row * stride..][..stride];
+                out.iter_mut().zip(product).for_each(|(out, product)| *out += product);
+            });
+        }
+    }
 }
 
 impl Projections<'_> {
+    /// The weights as blocks, where the input is to be rounded and all are held so.
+    fn blocks(&self) -> Option<Vec<(&Blocks, usize)>> {
+        let linears = self.linears.iter().filter(|_| self.rounded);
+        let blocks: Vec<(&Blocks, usize)> =
+            linears.filter_map(|(linear, offset)| Some((linear.weight.blocks()?, *offset))).collect();
+        (blocks.len() == self.linears.len()).then_some(blocks)
+    }
+
     /// The targets as the kernels read them.
     fn pack(&self) -> Vec<PackedTarget> {
         let pack =
@@ -131,11 +166,28 @@ impl Projections<'_> {
         out: &mut [f32],
         store: Store,
     ) -> Buffer {
-        let rows = Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
-        let linears: Vec<(&Panels, usize)> =
-            self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
-        gemm(self.isa, &rows, &linears, out, self.stride, store);
         let (starts, total) = self.ranks();
+        let pack = || Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
+        let rows = match self.blocks() {
+            Some(blocks) => {
+                let mut x = Buffer::scratch(n_rows * width);
+                each_row(&mut x, width, width * 8, &input);
+                rounded_product(self.isa, &x, width, &blocks, out, self.stride, store);
+                // An adapter reads the input itself.
+                if total > 0 {
+                    Rows::pack(self.isa, self.precision, &x, width)
+                } else {
+                    Rows::empty(self.precision, width)
+                }
+            }
+            None => {
+                let rows = pack();
+                let linears: Vec<(&Panels, usize)> =
+                    self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
+                gemm(self.isa, &rows, &linears, out, self.stride, store);
+                rows
+            }
+        };
         if total == 0 {
             self.add_biases(out);
             return Buffer::scratch(0);

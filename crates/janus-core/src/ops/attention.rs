@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use janus_kernels::{
     Attended, AttentionConfig, AttentionInputs, Buffer, Isa, Kept, KeyValues, Precision, Store, attention,
-    attention_backward, each_row, rope, rope_backward,
+    attention_backward, attention_of_last, each_row, rope, rope_backward,
 };
 
 use super::{
@@ -62,6 +62,8 @@ pub(crate) struct AttentionCall {
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
+    /// [`Projections::rounded`].
+    pub(crate) rounded: bool,
 }
 
 /// What the backward pass wants.
@@ -123,6 +125,7 @@ impl AttentionCall {
             values,
             packed: self.packed(values).map(|packed| &packed[..self.n_in()]),
             dropout: self.dropout.map(|dropout| dropout.of(0)),
+            rounded: self.rounded,
         }
     }
 
@@ -138,6 +141,7 @@ impl AttentionCall {
             values,
             packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(1)),
+            rounded: self.rounded,
         }
     }
 
@@ -208,6 +212,19 @@ impl AttentionCall {
         let mut output = Vec::new();
         let mut log_sums = Vec::with_capacity(self.segments.len());
         let mut cache = self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        // One token of each sequence: answers that are being written.
+        if let Some(cache) = cache.as_mut().filter(|_| self.segments.iter().all(|segment| segment.length == 1)) {
+            for (segment, row) in self.segments.iter().zip(qkv.chunks_exact(stride)) {
+                let tokens = &mut cache[segment.cache_row];
+                tokens.truncate(segment.cached);
+                tokens.append(isa, 1, &row[q..], &row[q + kv..], stride);
+            }
+            let rows = self.segments.iter().zip(qkv.chunks_exact(stride));
+            let rows: Vec<_> = rows.map(|(segment, row)| (&row[..q], &cache[segment.cache_row])).collect();
+            let mut output = vec![0.0; rows.len() * q];
+            attention_of_last(isa, &self.weights.config, &rows, &mut output);
+            return (output, Vec::new());
+        }
         for segment in self.segments.iter() {
             let rows = &qkv[segment.first * stride..][..segment.length * stride];
             let mut own;
@@ -286,6 +303,7 @@ impl AttentionCall {
                     packed: None,
                     dropout: self.dropout,
                     keep: true,
+                    rounded: false,
                 };
                 let (_, saved) = call.forward(&x, values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");

@@ -22,7 +22,7 @@ use burn::{
 use janus_kernels::{Isa, LogitsConfig, Panels, Rows, Store, each_row, gemm, gemm_transposed};
 
 use super::{
-    adapted::NormWeights,
+    adapted::{NormWeights, rounded_product},
     attention::{self, AttentionCall},
     mlp::{self, MlpCall},
 };
@@ -40,7 +40,7 @@ pub(crate) trait FusedOps: Backend {
     fn attention_half(x: FloatTensor<Self>, adapter: FloatTensor<Self>, call: Arc<AttentionCall>) -> FloatTensor<Self>;
     fn mlp_half(x: FloatTensor<Self>, adapter: FloatTensor<Self>, call: Arc<MlpCall>) -> FloatTensor<Self>;
     fn norm_rows(x: FloatTensor<Self>, norm: NormWeights) -> FloatTensor<Self>;
-    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>) -> FloatTensor<Self>;
+    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>, rounded: bool) -> FloatTensor<Self>;
     fn token_logprobs(x: FloatTensor<Self>, call: Arc<LogprobCall>) -> FloatTensor<Self>;
 }
 
@@ -128,11 +128,19 @@ impl FusedOps for Flex {
         matrix(y, width)
     }
 
-    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>) -> FloatTensor<Self> {
+    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>, rounded: bool) -> FloatTensor<Self> {
         let x = Values::of(x);
-        let rows = Rows::pack(Isa::best(), weight.precision(), &x, weight.width());
-        let mut y = vec![0.0; rows.n_rows() * weight.n()];
-        gemm(Isa::best(), &rows, &[(&weight, 0)], &mut y, weight.n(), Store::Set);
+        let mut y = vec![0.0; x.len() / weight.width() * weight.n()];
+        match weight.blocks().filter(|_| rounded) {
+            Some(blocks) => {
+                let (isa, width, n) = (Isa::best(), weight.width(), weight.n());
+                rounded_product(isa, &x, width, &[(blocks, 0)], &mut y, n, Store::Set);
+            }
+            None => {
+                let rows = Rows::pack(Isa::best(), weight.precision(), &x, weight.width());
+                gemm(Isa::best(), &rows, &[(&weight, 0)], &mut y, weight.n(), Store::Set);
+            }
+        }
         matrix(y, weight.n())
     }
 
@@ -294,7 +302,7 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         }
     }
 
-    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>) -> FloatTensor<Self> {
+    fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>, rounded: bool) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Linear;
         impl<B: FusedGradients> Backward<B, 1> for Linear {
@@ -312,10 +320,10 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let x = x.into_primitive();
         match Linear.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::frozen_linear(x, weight.clone());
+                let y = B::frozen_linear(x, weight.clone(), rounded);
                 prep.finish(weight, y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::frozen_linear(x, weight)),
+            OpsKind::UnTracked(prep) => prep.finish(B::frozen_linear(x, weight, rounded)),
         }
     }
 
@@ -362,9 +370,9 @@ pub(crate) fn norm(x: Tensor<2>, norm: &NormWeights) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::norm_rows(x.into_dispatch(), norm.clone()))
 }
 
-/// `x W^T`
-pub(super) fn project(x: Tensor<2>, weight: &Arc<Panels>) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_linear(x.into_dispatch(), weight.clone()))
+/// `x W^T`, with `x` rounded to 8 bits where that is asked for and the weight is held in blocks.
+pub(super) fn project(x: Tensor<2>, weight: &Arc<Panels>, rounded: bool) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::frozen_linear(x.into_dispatch(), weight.clone(), rounded))
 }
 
 /// `log softmax(logits(x))[target]` of each row.

@@ -30,6 +30,8 @@ pub(crate) struct MlpCall {
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
+    /// [`Projections::rounded`].
+    pub(crate) rounded: bool,
 }
 
 /// What the backward pass wants.
@@ -86,7 +88,7 @@ impl MlpCall {
         let dropout = self.dropout.map(|dropout| dropout.of(2));
         let packed = self.packed(values).map(|packed| &packed[..self.n_in()]);
         let (isa, precision) = (self.isa(), weights.precision);
-        Projections { isa, precision, linears, stride, targets, values, packed, dropout }
+        Projections { isa, precision, linears, stride, targets, values, packed, dropout, rounded: self.rounded }
     }
 
     fn projection_out<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
@@ -101,6 +103,7 @@ impl MlpCall {
             values,
             packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(3)),
+            rounded: self.rounded,
         }
     }
 
@@ -167,6 +170,7 @@ impl MlpCall {
                     packed: None,
                     dropout: self.dropout,
                     keep: true,
+                    rounded: false,
                 };
                 let (_, saved) = call.forward(&saved.input.read(isa), values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");

@@ -24,6 +24,9 @@ impl FrozenWeight {
     pub(crate) fn new(stored: &StoredMatrix, shape: [usize; 2], compute: &Compute) -> Self {
         #[cfg(feature = "kernels")]
         if let Some(precision) = compute.kernels() {
+            if let Some(blocks) = compute.blocks(stored, shape) {
+                return Self::Packed(Arc::new(Panels::from(blocks)));
+            }
             let row = |index: usize, out: &mut [f32]| stored.row(index, out);
             return Self::Packed(Arc::new(Panels::from_columns(Isa::best(), precision, shape[0], shape[1], row)));
         }
@@ -36,10 +39,20 @@ impl FrozenWeight {
     /// - x: `[n, columns]`
     /// - output: `[n, rows]`
     pub(crate) fn project(&self, x: Tensor<2>) -> Tensor<2> {
+        self.project_as(x, false)
+    }
+
+    /// The same with `x` rounded to 8 bits, where that is asked for and the weight is held in blocks.
+    pub(crate) fn project_as(
+        &self,
+        x: Tensor<2>,
+        #[cfg_attr(not(feature = "kernels"), allow(unused_variables, reason = "primitives have one form"))]
+        rounded: bool,
+    ) -> Tensor<2> {
         match self {
             Self::Dense(weight) => x.matmul(weight.clone().transpose()),
             #[cfg(feature = "kernels")]
-            Self::Packed(weight) => super::fused::project(x, weight),
+            Self::Packed(weight) => super::fused::project(x, weight, rounded),
         }
     }
 

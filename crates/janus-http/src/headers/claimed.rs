@@ -1,20 +1,28 @@
 //! What a claim is about, by the header that it names and the scanner's words.
 
-use super::Topic;
+use super::{
+    Topic,
+    narrow::{Words, narrow},
+};
 use crate::Claim;
 
 impl Topic {
     /// The topic of a claim, where its words or its header tell one.
     pub fn of(claim: &Claim) -> Option<Self> {
-        let fields = [&claim.text, &claim.header, &claim.evidence];
-        let words = fields.into_iter().flatten().map(|text| text.to_ascii_lowercase()).collect::<Vec<_>>().join(" | ");
-        // Addresses hold words of their own, which are not the scanner's.
-        let is_address =
-            |word: &&str| word.contains("://") || word.contains(".example") || word.contains('/') && word.contains('.');
-        let words = words.split_whitespace().filter(|word| !is_address(word)).collect::<Vec<_>>().join(" ");
-        let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-        let header = claim.header.as_deref().unwrap_or_default().to_ascii_lowercase();
-        let is = |names: &[&str]| names.contains(&header.as_str());
+        // Evidence quotes a response, which holds more than the claim is about: it counts where words leave the choice.
+        let told = claim.text.as_ref().and_then(|_| Self::told(&Words::of(claim, &[&claim.text])));
+        match told {
+            None | Some(Self::Csp | Self::Hsts | Self::CorsWildcard) => {
+                Self::told(&Words::of(claim, &[&claim.text, &claim.evidence])).or(told)
+            }
+            Some(_) => told,
+        }
+    }
+
+    fn told(claimed: &Words) -> Option<Self> {
+        let has = |parts: &[&str]| claimed.has(parts);
+        let is = |names: &[&str]| claimed.is(names);
+        let header = claimed.header.as_str();
         let cookie = is(&["set-cookie"]) || has(&["cookie"]);
         let policy = header.starts_with("content-security-policy")
             || has(&[
@@ -25,6 +33,13 @@ impl Topic {
                 "default-src",
                 "policy string",
                 "report-only policy",
+                "inline code",
+                "inline script",
+                "trusted script",
+                "allow-list for code",
+                "may supply scripts",
+                "content policy",
+                "strict policy",
             ]);
         let cors = header.starts_with("access-control-")
             || has(&[
@@ -35,11 +50,18 @@ impl Topic {
                 "allow-origin",
                 "cross-origin read",
                 "origin reflection",
+                "origin validation",
+                "credentialed read",
+                "cross-origin permission",
+                "whichever origin",
             ]);
+        let hsts = claimed.is_hsts();
         // The narrow topics come before the wide ones that share their words.
-        let hsts = is(&["strict-transport-security"]) || has(&["hsts", "strict-transport", "strict transport"]);
+        if let Some(topic) = narrow(claimed) {
+            return Some(topic);
+        }
         let rules = [
-            (Self::HstsSubdomains, hsts && has(&["subdomain", "sub-domain"])),
+            (Self::HstsSubdomains, hsts && has(&["subdomain", "sub-domain", "hosts below", "names below"])),
             (
                 Self::HstsMaxAge,
                 hsts && has(&[
@@ -77,16 +99,31 @@ impl Topic {
                     "to an unencrypted",
                     "drops tls",
                     "not an https url",
+                    "back to an unprotected",
+                    "back to clear text",
+                    "back to plain",
                     "leave https",
                     "leaves https",
                 ]) && !cookie,
             ),
             (
                 Self::BasicAuth,
-                is(&["www-authenticate"]) || has(&["basic auth", "basic access auth", "www-authenticate"]),
+                is(&["www-authenticate"])
+                    || has(&[
+                        "basic auth",
+                        "basic-auth",
+                        "basic access auth",
+                        "basic login",
+                        "weak authentication",
+                        "www-authenticate",
+                        "base64 encoded",
+                    ]),
             ),
             (Self::CorsNull, cors && has(&["null"]) || has(&["origin is null", "null origin", "trusting null"])),
-            (Self::CorsVary, is(&["vary"]) || cors && has(&["vary", "cache"]) || has(&["vary: origin", "vary header"])),
+            (
+                Self::CorsVary,
+                is(&["vary"]) || cors && has(&["vary", "cache"]) || has(&["vary: origin", "vary header", "who asked"]),
+            ),
             (
                 Self::CorsReflection,
                 cors && has(&[
@@ -100,17 +137,20 @@ impl Topic {
                     "dynamic",
                     "whatever origin",
                     "trusts any",
+                    "whichever origin",
+                    "validation bypass",
+                    "hostile domain",
                 ]),
             ),
             (Self::CorsWildcard, cors || has(&["any site can read", "any website can read"])),
             (
                 Self::CookiePrefix,
-                cookie && has(&["prefix", "__host", "__secure"])
+                cookie && has(&["prefix", "__host", "__secure", "by its name", "bound to one host"])
                     || has(&["its own prefix", "prefix rules", "__host-", "__secure-", "refuse to store"]),
             ),
             (
                 Self::CookieHttpOnly,
-                has(&["httponly", "http-only", "http only flag"])
+                has(&["httponly", "http-only", "http only flag", "by any script on the page"])
                     || cookie
                         && has(&[
                             "document.cookie",
@@ -152,6 +192,9 @@ impl Topic {
                         "iframe",
                         "framing",
                         "ui redress",
+                        "invisible frame",
+                        "inside a frame",
+                        "in a frame",
                         "xfo",
                     ]),
             ),
@@ -191,12 +234,14 @@ impl Topic {
                             "not enforced",
                             "monitor",
                             "reporting mode",
+                            "trial mode",
                             "enforc",
-                        ])),
+                        ]))
+                    || has(&["reporting to enforcement"]),
             ),
             (
                 Self::CspUnsafeEval,
-                has(&["unsafe-eval", "unsafe eval", "eval, new function", "lets eval"])
+                has(&["unsafe-eval", "unsafe eval", "eval()", "eval, new function", "lets eval"])
                     || policy && has(&["eval(", " eval", "string-to-code"]),
             ),
             (Self::CspBaseUri, has(&["base-uri", "base uri", "<base", "base tag", "base url", "base element"])),
@@ -204,7 +249,8 @@ impl Topic {
             (
                 Self::CspFormAction,
                 has(&["form-action", "form action", "form hijack", "form data"])
-                    || policy && has(&["forms", "form sub"]),
+                    || policy && has(&["forms", "form sub"])
+                    || has(&["form target"]),
             ),
             (
                 Self::CspWildcard,
@@ -227,6 +273,8 @@ impl Topic {
                         "broad source",
                         "catch-all",
                         "known hosts",
+                        "any server",
+                        "data:",
                         "*",
                     ])
                     || has(&["catch-all source", "practically anywhere"]),
@@ -234,7 +282,8 @@ impl Topic {
             (Self::CspUnsafeInline, has(&["unsafe-inline", "unsafe inline"]) || policy && has(&["inline"])),
             (
                 Self::Nosniff,
-                is(&["x-content-type-options"]) || has(&["nosniff", "x-content-type-options", "sniff", "xcto"]),
+                is(&["x-content-type-options"])
+                    || has(&["nosniff", "x-content-type-options", "sniff", "xcto", "from guessing"]),
             ),
             (
                 Self::ReferrerPolicyUnsafe,
@@ -268,7 +317,10 @@ impl Topic {
                         "no policy",
                     ]),
             ),
-            (Self::ReferrerPolicy, is(&["referrer-policy"]) || has(&["referrer", "referer"])),
+            (
+                Self::ReferrerPolicy,
+                is(&["referrer-policy"]) || has(&["referrer", "referer", "full address of this page"]),
+            ),
             (
                 Self::PermissionsPolicy,
                 is(&["permissions-policy", "feature-policy"])
@@ -279,9 +331,13 @@ impl Topic {
                         "feature-policy",
                         "feature policy",
                         "device apis",
+                        "device access",
+                        "camera",
+                        "microphone",
+                        "geolocation",
                     ]),
             ),
-            (Self::Coop, is(&["cross-origin-opener-policy"]) || has(&["opener", "coop"])),
+            (Self::Coop, is(&["cross-origin-opener-policy"]) || has(&["opener", "coop", "browsing context"])),
             (Self::Coep, is(&["cross-origin-embedder-policy"]) || has(&["embedder", "coep"])),
             (
                 Self::Corp,
@@ -295,6 +351,7 @@ impl Topic {
                         "(corp",
                         "corp)",
                         "corp header",
+                        "into their own process",
                     ]),
             ),
             (Self::Csp, policy),
@@ -368,7 +425,16 @@ impl Topic {
             (
                 Self::CacheControl,
                 is(&["cache-control", "pragma", "expires"])
-                    || has(&["cache", "caching", "cacheable", "no-store", "storable", "storing"]),
+                    || has(&[
+                        "cache",
+                        "caching",
+                        "cacheable",
+                        "no-store",
+                        "storable",
+                        "storing",
+                        "shared proxy",
+                        "browser's store",
+                    ]),
             ),
             (
                 Self::ContentType,

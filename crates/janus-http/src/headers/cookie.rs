@@ -62,6 +62,8 @@ impl SetCookie {
             removed: false,
             span,
         };
+        // Max-Age outranks Expires, wherever it stands (section 5.7).
+        let mut expired = None;
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim();
@@ -81,11 +83,12 @@ impl SetCookie {
                     cookie.domain = Some(value.trim_start_matches('.').to_ascii_lowercase());
                 }
                 "path" => cookie.path = value.starts_with('/').then(|| value.to_owned()),
-                "max-age" => cookie.removed |= value.parse::<i64>().is_ok_and(|age| age <= 0),
+                "max-age" => expired = value.parse().ok().map(|age: i64| age <= 0).or(expired),
                 "expires" => cookie.removed |= ["1970", "-70 ", " 70 "].iter().any(|year| value.contains(year)),
                 _ => {}
             }
         }
+        cookie.removed = expired.unwrap_or(cookie.removed);
         cookie
     }
 

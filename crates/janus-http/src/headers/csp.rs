@@ -16,10 +16,11 @@ impl Policy {
 
     fn parse(text: &str) -> Self {
         let mut directives: Vec<(String, Vec<String>)> = Vec::new();
+        let mut known = std::collections::HashSet::new();
         for directive in text.split(';') {
             let mut words = directive.split_ascii_whitespace();
             let Some(name) = words.next().map(str::to_ascii_lowercase) else { continue };
-            if !directives.iter().any(|(known, _)| *known == name) {
+            if known.insert(name.clone()) {
                 directives.push((name, words.map(str::to_owned).collect()));
             }
         }
@@ -71,6 +72,12 @@ impl Policy {
     pub fn allows_eval(&self) -> bool {
         self.effective("script-src")
             .is_none_or(|sources| sources.iter().any(|source| is_keyword(source, "'unsafe-eval'")))
+    }
+
+    /// Whether a `base` element may have this address; `host` serves the page.
+    pub fn allows_base(&self, address: &str, host: &str) -> bool {
+        let Some(sources) = self.directive("base-uri") else { return true };
+        sources.iter().any(|source| matches(source, address, host))
     }
 
     /// Whether this script may run; `host` serves the page.
@@ -145,7 +152,7 @@ mod tests {
     use super::*;
 
     fn inline(policy: &str) -> bool {
-        let executable = Executable { kind: ExecutableKind::Inline, text: "a()".into(), nonce: None };
+        let executable = Executable { kind: ExecutableKind::Inline, text: "a()".into(), nonce: None, metas: 0 };
         Policy::parse_all(policy).iter().all(|policy| policy.allows(&executable, "a.example"))
     }
 
@@ -175,7 +182,7 @@ mod tests {
     #[test]
     fn external_script_is_matched_by_host() {
         let external = |source: &str, url: &str| {
-            let executable = Executable { kind: ExecutableKind::External, text: url.into(), nonce: None };
+            let executable = Executable { kind: ExecutableKind::External, text: url.into(), nonce: None, metas: 0 };
             Policy::parse_all(&format!("script-src {source}"))
                 .iter()
                 .all(|policy| policy.allows(&executable, "a.example"))

@@ -6,6 +6,7 @@
 mod claimed;
 mod cookie;
 mod csp;
+mod narrow;
 mod rules;
 mod topic;
 
@@ -150,8 +151,16 @@ pub(crate) fn host(request: &Message) -> String {
 
 /// The policies that a browser enforces for a page.
 pub(crate) fn enforced_policies(response: &Message, page: &Page) -> Vec<Policy> {
+    placed_policies(response, page).map(|(_, policy)| policy).collect()
+}
+
+/// The same, each with how many of the page's `meta` elements with `http-equiv` have been read when it begins to count.
+pub(crate) fn placed_policies<'a>(response: &'a Message, page: &'a Page) -> impl Iterator<Item = (usize, Policy)> + 'a {
     let of_headers =
         response.headers_named("content-security-policy").flat_map(|header| Policy::parse_all(&header.value));
-    let metas = page.http_equiv.iter().filter(|(name, _)| name == "content-security-policy");
-    of_headers.chain(metas.flat_map(|(_, content)| Policy::parse_all(content)).map(Policy::in_meta)).collect()
+    let metas = page.http_equiv.iter().enumerate().filter(|(_, (name, _))| name == "content-security-policy");
+    let of_metas = metas.flat_map(|(at, (_, content))| {
+        Policy::parse_all(content).into_iter().map(move |policy| (at + 1, policy.in_meta()))
+    });
+    of_headers.map(|policy| (0, policy)).chain(of_metas)
 }

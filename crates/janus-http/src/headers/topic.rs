@@ -84,11 +84,48 @@ pub enum Topic {
     RedirectDowngrade,
     /// Basic authentication over plain HTTP.
     BasicAuth,
+    /// HSTS that does not conform and is ignored.
+    HstsInvalid,
+    /// More than one HSTS header.
+    HstsRepeated,
+    /// HSTS where it does not count: over plain HTTP.
+    HstsPlainHttp,
+    /// HSTS where it does not count: in a `meta` element.
+    HstsMeta,
+    /// A policy that lets inline styles apply.
+    CspStyleInline,
+    /// A policy without the directives that `default-src` does not cover.
+    CspFallback,
+    /// A policy in a header that browsers no longer read.
+    CspObsolete,
+    /// More than one `X-Frame-Options`.
+    FramingRepeated,
+    /// An `X-Frame-Options` that browsers do not know.
+    FramingInvalid,
+    /// `X-Frame-Options` in a `meta` element.
+    FramingMeta,
+    /// The old `Feature-Policy`.
+    FeaturePolicy,
+    /// `Server` tells the software, with or without its version.
+    ServerSoftware,
+    /// A header tells the machine behind a proxy.
+    BackendServer,
+    /// A shared cache answered.
+    CacheHit,
+    /// A content type that is not the body's.
+    ContentTypeWrong,
+    /// A time as a number.
+    Timestamp,
+    /// A redirect with a whole page behind it.
+    BigRedirect,
+    /// The XSS filter of old browsers, switched off.
+    XssFilter,
 }
 
 impl Topic {
-    /// Every topic, in the order of the feature vector.
-    pub const ALL: [Self; 40] = [
+    /// The topics with a number of their own in the feature vector, in its order. The others are in the text alone: no
+    /// training set has them.
+    pub const NUMBERED: [Self; 40] = [
         Self::Hsts,
         Self::HstsMaxAge,
         Self::HstsSubdomains,

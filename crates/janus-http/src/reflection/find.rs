@@ -347,9 +347,15 @@ impl Follow<'_> {
         same(letter, before).then_some((Form::Literal, before.len_utf8()))
     }
 
-    /// How many characters of the value are missing at `at`, and how many bytes stand for them: one special character
-    /// that was taken out or replaced, or a whole word.
+    /// How many characters of the value are missing at `at`, and how many bytes stand for them: a tag or the word `script`
+    /// that a filter took out, one special character that was taken out or replaced, or a whole word.
     fn taken_out(&self, index: usize, at: usize) -> Option<(usize, usize)> {
+        for length in [tag_length(&self.value[index..]), script_length(&self.value[index..])].into_iter().flatten() {
+            let next = self.value.get(index + length);
+            if next.is_some_and(|next| self.forward(*next, at).is_some()) {
+                return Some((length, 0));
+            }
+        }
         let word = self.value[index..].iter().take_while(|letter| is_word(**letter)).count();
         let skipped = word.max(1);
         let next = *self.value.get(index + skipped)?;
@@ -363,11 +369,37 @@ impl Follow<'_> {
 
     /// The same to the left: nothing stands for what is missing.
     fn taken_out_before(&self, begun: usize, at: usize) -> Option<usize> {
+        let least = begun.saturating_sub(LONGEST_TAG);
+        let open = self.value[least..begun].iter().rposition(|letter| *letter == '<').map(|at| least + at);
+        let tag = open.filter(|open| tag_length(&self.value[*open..begun]) == Some(begun - open));
+        let script = begun.checked_sub(SCRIPT.len()).filter(|from| script_length(&self.value[*from..begun]).is_some());
+        for from in [tag, script].into_iter().flatten() {
+            let before = from.checked_sub(1).map(|before| self.value[before]);
+            if before.is_some_and(|before| self.backward(before, at).is_some()) {
+                return Some(begun - from);
+            }
+        }
         let word = self.value[..begun].iter().rev().take_while(|letter| is_word(**letter)).count();
         let skipped = word.max(1);
         let before = *self.value.get(begun.checked_sub(skipped + 1)?)?;
         self.backward(before, at).map(|_| skipped)
     }
+}
+
+/// The longest tag that a filter is thought to take out, in characters.
+const LONGEST_TAG: usize = 40;
+/// What filters take out.
+const SCRIPT: &str = "script";
+
+fn script_length(value: &[char]) -> Option<usize> {
+    let is = |(letter, wanted): (&char, char)| letter.eq_ignore_ascii_case(&wanted);
+    (value.len() >= SCRIPT.len() && value.iter().zip(SCRIPT.chars()).all(is)).then_some(SCRIPT.len())
+}
+
+/// How long the tag is that a value begins with.
+fn tag_length(value: &[char]) -> Option<usize> {
+    let end = value.iter().take(LONGEST_TAG).position(|letter| *letter == '>')?;
+    (value.first() == Some(&'<') && end > 1).then_some(end + 1)
 }
 
 fn same(a: char, b: char) -> bool {
@@ -420,6 +452,16 @@ mod tests {
         assert!(found.survival.has('<', Form::Removed) && !found.survival.has('<', Form::Literal), "{found:?}");
         let found = only("<b>scriptalert(1)/script</b>", "<script>alert(1)</script>");
         assert!(found.survival.has('<', Form::Removed) && !found.survival.has('<', Form::Literal), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_filter_puts_together_by_taking_out_is_the_value() {
+        for value in ["<scr<script>ipt>alert(1)</scr</script>ipt>", "<scrscriptipt>alert(1)</scrscriptipt>"] {
+            let text = "a <script>alert(1)</script> b";
+            let found = only(text, value);
+            assert_eq!(&text[found.span.clone()], "<script>alert(1)</script>", "{value}");
+            assert!(!found.whole && found.survival.has('<', Form::Literal));
+        }
     }
 
     #[test]

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use super::{AttributeKind, Context, Quote};
+use super::{AttributeKind, Context, Quote, sinks::Sinks};
 use crate::{
-    ExecutableKind, Span,
+    ExecutableKind, Span, elements,
     html::{self, Executable, Listener, Page, Place},
     script::{ScriptScanner, breaks_out_from},
 };
@@ -109,6 +109,7 @@ impl<'a> Contexts<'a> {
     fn script(&mut self, script: &str, kind: ExecutableKind, context: impl Fn(crate::ScriptPosition) -> Context) {
         let mut scanner = ScriptScanner::new();
         let mut at = 0;
+        let sinks = Sinks::of(if kind == ExecutableKind::Inline { script } else { "" });
         for (index, place) in marks(script) {
             scanner.read(&script[at..place.start]);
             at = place.start;
@@ -116,14 +117,23 @@ impl<'a> Contexts<'a> {
             let Some(stretch) = self.stretches.get(index) else { continue };
             let written = &self.body[stretch.clone()];
             // A script element's text is not decoded, and ends where a value closes the element.
-            let written = if kind == ExecutableKind::Inline { written.to_owned() } else { decode_references(written) };
+            let written = match kind {
+                ExecutableKind::Inline => written.to_owned(),
+                // The script of a `javascript:` URL is percent-decoded before it runs (WHATWG HTML, section 7.4.2.3.2).
+                ExecutableKind::ScriptUrl => {
+                    let decoded = decode_references(written);
+                    percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned()
+                }
+                _ => decode_references(written),
+            };
             let own = if kind == ExecutableKind::Inline {
                 written.split("</script").next().unwrap_or_default()
             } else {
                 &written
             };
-            if breaks_out_from(&scanner, own) {
-                self.breaks[index] = Some(Executable { kind, text: own.to_owned(), nonce: None });
+            let in_string = matches!(scanner.position(), crate::ScriptPosition::String(_));
+            if breaks_out_from(&scanner, own) || in_string && sinks.reached_from(place.clone(), own) {
+                self.breaks[index] = Some(Executable { kind, text: own.to_owned(), nonce: None, metas: usize::MAX });
             }
         }
     }
@@ -151,12 +161,12 @@ impl Listener for Contexts<'_> {
 
 impl Contexts<'_> {
     fn attribute(&mut self, element: &str, name: &str, value: &str) {
-        let script_url = html::is_navigated(element, name) && html::script_url(value).is_some();
+        let script_url = elements::is_navigated(element, name) && elements::script_url(value).is_some();
         let quote = |index: usize| {
             let second = format!("{WORD}{index}b");
             if value.contains(&second) { Quote::Double } else { Quote::None }
         };
-        if html::is_event_handler(name) || script_url {
+        if elements::is_event_handler(name) || script_url {
             let start = if script_url { value.find(':').map_or(0, |colon| colon + 1) } else { 0 };
             let kind = if script_url { ExecutableKind::ScriptUrl } else { ExecutableKind::EventHandler };
             let first = marks(value).next().map_or(Quote::Double, |(index, _)| quote(index));
@@ -164,10 +174,24 @@ impl Contexts<'_> {
             return self.script(&value[start..], kind, context);
         }
         for (index, place) in marks(value) {
+            // Who chooses where a script comes from has chosen the script.
+            if (element, name) == ("script", "src") && value[..place.start].trim().is_empty() {
+                let written = self.stretches.get(index).map(|stretch| decode_references(&self.body[stretch.clone()]));
+                let elsewhere = |address: &String| {
+                    let address = address.trim_start().to_ascii_lowercase();
+                    ["//", "/\\", "\\\\", "http:", "https:", "data:", "blob:"]
+                        .iter()
+                        .any(|start| address.starts_with(start))
+                };
+                if let Some(text) = written.filter(elsewhere) {
+                    let effect = Executable { kind: ExecutableKind::External, text, nonce: None, metas: usize::MAX };
+                    self.breaks[index] = Some(effect);
+                }
+            }
             let kind = match name {
                 "style" => AttributeKind::Style,
                 "srcdoc" if element == "iframe" => AttributeKind::Document,
-                _ if html::is_url(name) => AttributeKind::Url { at_start: value[..place.start].trim().is_empty() },
+                _ if elements::is_url(name) => AttributeKind::Url { at_start: value[..place.start].trim().is_empty() },
                 _ => AttributeKind::Plain,
             };
             self.set(index, Context::Attribute(quote(index), kind));

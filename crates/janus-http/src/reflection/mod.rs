@@ -9,13 +9,14 @@
 
 mod find;
 mod marks;
+mod sinks;
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
 use crate::{
-    HttpPair, Message, Parameter, Rendering, Span,
+    HttpPair, Message, Parameter, ParameterSource, Rendering, Span,
     html::{self, Executable, ExecutableKind, Page},
     rendering::rendering,
     script::ScriptPosition,
@@ -119,6 +120,8 @@ impl Context {
 pub struct Reflection {
     /// The request value, an index into [`Reflections::parameters`].
     pub parameter: usize,
+    /// Whether it is the parameter's name that came back.
+    pub by_name: bool,
     /// The bytes of [`Message::text`] of the response.
     pub span: Span,
     /// The context.
@@ -158,10 +161,9 @@ impl Reflections {
         let as_page = reads_as_page(response, rendering);
         let page = if as_page { html::read(body) } else { Page::default() };
         let values = written_forms(&parameters);
-        let texts: Vec<&str> = values.iter().map(|(_, value)| value.as_ref()).collect();
+        let texts: Vec<&str> = values.iter().map(|form| form.text.as_ref()).collect();
         let (mut found, mut truncated) = find::find(&text, &texts);
-        found.iter_mut().for_each(|one| one.value = values[one.value].0);
-        found.sort_by_key(|one| (one.span.start, one.value));
+        found.sort_by_key(|one| (one.span.start, values[one.value].parameter));
         let in_body = found.iter().filter(|one| one.span.start >= head);
         let stretches = disjoint(in_body.map(|one| one.span.start - head..one.span.end - head));
         let read = if as_page && !stretches.is_empty() { Some(marks::read(body, &stretches)) } else { None };
@@ -171,7 +173,8 @@ impl Reflections {
             .into_iter()
             .map(|one| {
                 let mut place = Reflection {
-                    parameter: one.value,
+                    parameter: values[one.value].parameter,
+                    by_name: values[one.value].by_name,
                     context: Context::Header,
                     survival: one.survival,
                     whole: one.whole,
@@ -185,7 +188,7 @@ impl Reflections {
                         place.context = read.contexts.get(index).copied().unwrap_or(Context::Dropped);
                         let written = &text[place.span.clone()];
                         let inside = read.breaks.get(index).cloned().flatten();
-                        place.effect = inside.or_else(|| introduced.iter().find(|one| is_part(written, one)).cloned());
+                        place.effect = inside.or_else(|| part_of(written, &introduced).cloned());
                     }
                 }
                 place
@@ -203,16 +206,31 @@ impl Reflections {
     }
 }
 
-/// The values to look for, each with its parameter: as they were decoded, and once more decoded, as some servers do.
-fn written_forms(parameters: &[Parameter]) -> Vec<(usize, Cow<'_, str>)> {
-    let mut forms: Vec<(usize, Cow<'_, str>)> = Vec::new();
+/// A value to look for.
+struct Written<'p> {
+    parameter: usize,
+    by_name: bool,
+    text: Cow<'p, str>,
+}
+
+/// The values to look for: as they were decoded, and once more decoded, as some servers do; and names that are more than a
+/// word.
+fn written_forms(parameters: &[Parameter]) -> Vec<Written<'_>> {
+    use ParameterSource::{Form, Json, Multipart, Query};
+    let mut forms = Vec::new();
     for (index, parameter) in parameters.iter().enumerate() {
-        forms.push((index, Cow::Borrowed(&parameter.value)));
+        let mut add = |by_name, text| forms.push(Written { parameter: index, by_name, text });
+        add(false, Cow::Borrowed(parameter.value.as_str()));
         if parameter.value.contains('%') {
             let again = percent_encoding::percent_decode_str(&parameter.value).decode_utf8_lossy();
             if again != parameter.value {
-                forms.push((index, Cow::Owned(again.into_owned())));
+                add(false, Cow::Owned(again.into_owned()));
             }
+        }
+        // A name is written by who sends it too; a plain one is the page's own word.
+        if parameter.name.contains(['<', '"', '\'', '`']) && matches!(parameter.source, Query | Form | Json | Multipart)
+        {
+            add(true, Cow::Borrowed(parameter.name.as_str()));
         }
     }
     forms
@@ -267,12 +285,20 @@ fn introduced(page: &Page, marked: &Page, body: &str, stretches: &[Span]) -> Vec
     page.executables.iter().filter(is_new).cloned().collect()
 }
 
-/// Whether a piece of script is the work of what was written.
-fn is_part(written: &str, executable: &Executable) -> bool {
+/// Pieces of script that are compared with what was written; a page that grows more of them is made to be costly.
+const MOST_INTRODUCED: usize = 512;
+
+/// The piece of script that is the work of what was written.
+fn part_of<'e>(written: &str, introduced: &'e [Executable]) -> Option<&'e Executable> {
+    if introduced.is_empty() {
+        return None;
+    }
     let written = marks::decode_references(written);
-    let text = executable.text.trim();
-    let lead = text.char_indices().nth(8).map_or(text, |(end, _)| &text[..end]);
-    !lead.is_empty() && memmem::find(written.as_bytes(), lead.as_bytes()).is_some()
+    introduced.iter().take(MOST_INTRODUCED).find(|executable| {
+        let text = executable.text.trim();
+        let lead = text.char_indices().nth(8).map_or(text, |(end, _)| &text[..end]);
+        !lead.is_empty() && memmem::find(written.as_bytes(), lead.as_bytes()).is_some()
+    })
 }
 
 #[cfg(test)]

@@ -139,7 +139,8 @@ impl Search<'_> {
         let mut cell = Cell { stage, input, hidden, facts, losses: Vec::new(), aurocs: Vec::new() };
         let mut best: Option<TrainedHead> = None;
         for seed in 0..self.config.seeds.max(1) {
-            let seed = self.config.seed.wrapping_add(seed);
+            // Runs with different seeds share none of these.
+            let seed = self.config.seed.wrapping_mul(self.config.seeds.max(1)).wrapping_add(seed);
             let config = HeadTrainerConfig { hidden: cell.hidden.clone(), seed, ..self.config.head.clone() };
             let trained = train_head(&train, &validation, &config, self.compute)?;
             let logits = trained.head.logits(validation.inputs)?;

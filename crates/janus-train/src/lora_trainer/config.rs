@@ -14,16 +14,16 @@ const fn form(variant: Variant, analysis: Analysis) -> Form {
     Form { variant, analysis }
 }
 
-/// Every variant in both forms. What the facts in an engineered prompt give away is learnt in the first steps, and the
-/// verdict alone from the bare pair is the hardest: it has half of all samples.
+/// Every variant in both forms. Half of all samples teach the analysis of an engineered prompt: what users read, and what
+/// takes longest to learn. The verdict of an engineered prompt is learnt in the first steps.
 const FORMS: [Form; 8] = [
     form(Variant::FtPeSc, Analysis::Full),
     form(Variant::FtSc, Analysis::None),
-    form(Variant::FtSc, Analysis::Full),
-    form(Variant::FtSc, Analysis::None),
+    form(Variant::FtPeSc, Analysis::Full),
     form(Variant::FtPeSc, Analysis::None),
-    form(Variant::FtSc, Analysis::None),
+    form(Variant::FtPeSc, Analysis::Full),
     form(Variant::FtSc, Analysis::Full),
+    form(Variant::FtPeSc, Analysis::Full),
     form(Variant::FtSc, Analysis::None),
 ];
 

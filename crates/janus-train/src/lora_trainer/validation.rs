@@ -65,10 +65,13 @@ impl LoraTrainer<'_> {
             );
         }
         let of = |wanted: Option<Variant>| {
-            let own = pairs.iter().filter(move |((variant, _), _)| wanted.is_none_or(|wanted| wanted == *variant));
+            let own = pairs.iter().filter(move |((variant, _), _)| wanted == Some(*variant));
             Confusion::from_iter(own.map(|((_, label), called)| (*label, *called)))
         };
-        let confusion = of(None);
+        // What most forms teach is what the adapter is for; a variant that stays at chance would choose at random.
+        let share = |variant: &Variant| self.config.forms.iter().filter(|form| form.variant == *variant).count();
+        let main = variants.iter().copied().rev().max_by_key(share);
+        let confusion = of(main);
         let by_variant = variants
             .into_iter()
             .filter_map(|variant| Some((variant.name().to_owned(), logged(of(Some(variant)).accuracy().value()?))));
@@ -81,7 +84,7 @@ impl LoraTrainer<'_> {
             accuracy: confusion.accuracy().value().map(logged),
             f_half: confusion.f_beta(0.5).map(logged),
             accuracy_by_variant: by_variant.collect(),
-            verdicts: pairs.len() as u64,
+            verdicts: confusion.total(),
             skipped,
             best: false,
         })

@@ -55,7 +55,15 @@ pub(super) fn permissions(headers: &Headers<'_>) -> Answer {
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         key && (list == "*" || list == "self" || (list.starts_with('(') && list.contains(')')))
     };
+    let words = headers.claim.text.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let for_all = ["all origins", "any origin", "every origin", "wildcard"].iter().any(|part| words.contains(part));
     match headers.value("permissions-policy") {
+        Some(value) if for_all && value.split(',').all(entry) => {
+            match value.split(',').find(|one| ["=*", "=(*)"].iter().any(|all| one.trim().ends_with(all))) {
+                Some(one) => holds(format!("{} is for every origin", one.trim())),
+                None => fails("no feature is for every origin"),
+            }
+        }
         Some(value) if !value.trim().is_empty() && value.split(',').all(entry) => {
             fails("a valid Permissions-Policy is there")
         }

@@ -110,12 +110,42 @@ pub(super) fn debug(headers: &Headers<'_>) -> Answer {
     }
 }
 
+/// A number that stands alone and is a second between 2001 and 2038, or the one that the claim points at.
+pub(super) fn timestamp(headers: &Headers<'_>) -> Answer {
+    const SECONDS: std::ops::Range<u64> = 1_000_000_000..(1 << 31);
+    // What the claim points at: a few numbers at most.
+    let evidence = headers.claim.evidence.as_deref().unwrap_or_default();
+    let meant: Vec<&str> =
+        evidence.split(|letter: char| !letter.is_ascii_digit()).filter(|run| run.len() == 10).take(8).collect();
+    let text = headers.response().text();
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if length == 10 {
+            let beside = |byte: Option<&u8>| {
+                byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'#' | b'%'))
+            };
+            let behind = bytes.get(at + length).filter(|byte| **byte != b'.');
+            let alone = !beside(at.checked_sub(1).map(|before| &bytes[before])) && !beside(behind);
+            let number = &text[at..at + length];
+            let is_meant = evidence.is_empty() || meant.contains(&number);
+            if alone && is_meant && number.parse().is_ok_and(|number: u64| SECONDS.contains(&number)) {
+                return holds(format!("{number} is a time in seconds"));
+            }
+        }
+        at += length.max(1);
+    }
+    fails("no number that stands alone is a time")
+}
+
 pub(super) fn internal_address(headers: &Headers<'_>) -> RuleVerdict {
     let rule = "internal-address";
     let found = headers
         .response()
         .headers()
         .iter()
+        .filter(|header| !header.name.to_ascii_lowercase().contains("version"))
         .find_map(|header| private_address(&header.value).map(|found| (header, found)));
     match found {
         Some((header, address)) => {

@@ -17,6 +17,32 @@ fn fails(reason: impl Into<String>) -> Answer {
     (Some(false), reason.into())
 }
 
+/// Holds where one of the headers is there.
+fn present(headers: &Headers<'_>, names: &[&str]) -> Answer {
+    let named = |name: &&&str| headers.value(name).is_some_and(|value| !value.trim().is_empty());
+    match names.iter().find(named) {
+        Some(name) => holds(format!("{name} is set")),
+        None => fails(format!("no {}", names[0])),
+    }
+}
+
+/// Holds where a header that counts once is sent several times.
+fn repeated(headers: &Headers<'_>, name: &str) -> Answer {
+    match headers.response().headers_named(name).count() {
+        n if n > 1 => holds(format!("{name} is sent {n} times")),
+        1 => fails(format!("{name} is sent once")),
+        _ => fails(format!("no {name}")),
+    }
+}
+
+/// Holds where a `meta` element tries to stand for a header.
+fn in_meta(headers: &Headers<'_>, name: &str) -> Answer {
+    match headers.page.http_equiv.iter().any(|(known, _)| known == name) {
+        true => holds(format!("a meta element tries to set {name}")),
+        false => fails(format!("no meta element sets {name}")),
+    }
+}
+
 pub(super) fn judge(headers: &Headers<'_>, topic: Topic) -> RuleVerdict {
     let ((answer, reason), rule, header) = match topic {
         Topic::Hsts => (transport::hsts(headers), "hsts", "strict-transport-security"),
@@ -85,6 +111,34 @@ pub(super) fn judge(headers: &Headers<'_>, topic: Topic) -> RuleVerdict {
         Topic::CharsetMismatch => (transport::charset_mismatch(headers), "charset-mismatch", "content-type"),
         Topic::RedirectDowngrade => (transport::downgrade(headers), "redirect-downgrade", "location"),
         Topic::BasicAuth => (transport::basic_auth(headers), "basic-auth", "www-authenticate"),
+        Topic::HstsInvalid => (transport::hsts_invalid(headers), "hsts-invalid", "strict-transport-security"),
+        Topic::HstsRepeated => {
+            (repeated(headers, "strict-transport-security"), "hsts-repeated", "strict-transport-security")
+        }
+        Topic::HstsPlainHttp => (transport::hsts_plain(headers), "hsts-plain-http", "strict-transport-security"),
+        Topic::HstsMeta => (in_meta(headers, "strict-transport-security"), "hsts-meta", "strict-transport-security"),
+        Topic::CspStyleInline => (policy::csp_style(headers), "csp-style-inline", "content-security-policy"),
+        Topic::CspFallback => (policy::csp_fallback(headers), "csp-fallback", "content-security-policy"),
+        Topic::CspObsolete => (
+            present(headers, &["x-content-security-policy", "x-webkit-csp"]),
+            "csp-obsolete",
+            "x-content-security-policy",
+        ),
+        Topic::FramingRepeated => (repeated(headers, "x-frame-options"), "framing-repeated", "x-frame-options"),
+        Topic::FramingInvalid => (policy::framing_invalid(headers), "framing-invalid", "x-frame-options"),
+        Topic::FramingMeta => (in_meta(headers, "x-frame-options"), "framing-meta", "x-frame-options"),
+        Topic::FeaturePolicy => (present(headers, &["feature-policy"]), "feature-policy", "feature-policy"),
+        Topic::ServerSoftware => (present(headers, &["server"]), "server-software", "server"),
+        Topic::BackendServer => (
+            present(headers, &["x-backend-server", "x-backend", "x-served-by-backend", "x-upstream"]),
+            "backend-server",
+            "x-backend-server",
+        ),
+        Topic::CacheHit => (transport::cache_hit(headers), "cache-hit", "age"),
+        Topic::ContentTypeWrong => (transport::content_type_wrong(headers), "content-type-wrong", "content-type"),
+        Topic::Timestamp => (disclosure::timestamp(headers), "timestamp", "date"),
+        Topic::BigRedirect => (transport::big_redirect(headers), "big-redirect", "location"),
+        Topic::XssFilter => (policy::xss_filter(headers), "xss-filter", "x-xss-protection"),
     };
     RuleVerdict { rule, holds: answer, reason, span: headers.span(header) }
 }

@@ -49,6 +49,28 @@ pub(super) fn csp_inline(headers: &Headers<'_>) -> Answer {
     }
 }
 
+pub(super) fn csp_style(headers: &Headers<'_>) -> Answer {
+    match any_policy(headers) {
+        Err((_, reason)) => fails(reason),
+        Ok(policies) if policies.iter().all(|policy| policy.allows_inline("style-src-elem")) => {
+            holds("inline styles are allowed")
+        }
+        Ok(_) => fails("inline styles are blocked: no 'unsafe-inline' in force for styles"),
+    }
+}
+
+/// Directives that `default-src` does not cover (CSP, section 6).
+pub(super) fn csp_fallback(headers: &Headers<'_>) -> Answer {
+    let Ok(policies) = any_policy(headers) else { return fails("there is no policy") };
+    let open = ["frame-ancestors", "form-action", "base-uri"]
+        .into_iter()
+        .find(|name| !policies.iter().any(|policy| policy.directive(name).is_some()));
+    match open {
+        Some(name) => holds(format!("{name} is not set, and default-src does not cover it")),
+        None => fails("frame-ancestors, form-action and base-uri are set"),
+    }
+}
+
 pub(super) fn csp_eval(headers: &Headers<'_>) -> Answer {
     match any_policy(headers) {
         Err((_, reason)) => fails(reason),
@@ -169,6 +191,32 @@ pub(super) fn csp_syntax(headers: &Headers<'_>) -> Answer {
         }
     }
     fails("the policy is well-formed")
+}
+
+pub(super) fn framing_invalid(headers: &Headers<'_>) -> Answer {
+    match headers.value("x-frame-options") {
+        None => fails("no X-Frame-Options"),
+        Some(value)
+            if value
+                .split(',')
+                .all(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "deny" | "sameorigin")) =>
+        {
+            fails(format!("{value} is a value that browsers know"))
+        }
+        Some(value) => holds(format!("browsers do not know the value {value}")),
+    }
+}
+
+/// No browser of today has the filter; a claim is about what the header says.
+pub(super) fn xss_filter(headers: &Headers<'_>) -> Answer {
+    let words = headers.claim.text.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let disabled = words.contains("disabled") || words.contains("switched off") || words.contains("turned off");
+    match headers.value("x-xss-protection") {
+        Some(value) if value.trim().starts_with('0') => holds("X-XSS-Protection: 0 switches the filter off"),
+        Some(value) => fails(format!("X-XSS-Protection is {value}")),
+        None if disabled => fails("no X-XSS-Protection"),
+        None => holds("no X-XSS-Protection"),
+    }
 }
 
 pub(super) fn framing(headers: &Headers<'_>) -> Answer {

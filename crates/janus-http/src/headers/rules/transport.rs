@@ -10,7 +10,7 @@ const SHORTEST_HSTS: u64 = 15_768_000;
 /// the header does not conform and is ignored.
 fn parse_hsts(value: &str) -> Option<(u64, bool)> {
     let (mut age, mut subdomains) = (None, false);
-    let mut seen = Vec::new();
+    let mut seen = std::collections::HashSet::new();
     for directive in value.split(';').map(str::trim).filter(|directive| !directive.is_empty()) {
         let (name, value) =
             directive.split_once('=').map_or((directive, None), |(name, value)| (name.trim(), Some(value.trim())));
@@ -33,7 +33,7 @@ fn parse_hsts(value: &str) -> Option<(u64, bool)> {
             }
             _ => {}
         }
-        seen.push(name);
+        seen.insert(name);
     }
     age.map(|age| (age, subdomains))
 }
@@ -69,6 +69,28 @@ pub(super) fn hsts_max_age(headers: &Headers<'_>) -> Answer {
     }
 }
 
+pub(super) fn hsts_invalid(headers: &Headers<'_>) -> Answer {
+    match first_hsts(headers).map(|value| parse_hsts(&value)) {
+        None => fails("no Strict-Transport-Security"),
+        Some(None) => holds("the HSTS header is invalid and ignored"),
+        Some(Some(_)) => fails("the HSTS header conforms"),
+    }
+}
+
+/// A host must not send it over plain HTTP (RFC 6797, section 7.2).
+pub(super) fn hsts_plain(headers: &Headers<'_>) -> Answer {
+    let crate::StartLine::Request { target, .. } = headers.pair.request().start_line() else {
+        return (None, "no request".to_owned());
+    };
+    let told = target.to_ascii_lowercase().starts_with("https://");
+    match (first_hsts(headers), headers.is_https()) {
+        (None, _) => fails("no Strict-Transport-Security"),
+        (Some(_), false) => holds("HSTS is sent over plain HTTP, where it does not count"),
+        (Some(_), true) if told => fails("the response came over HTTPS"),
+        (Some(_), true) => (None, "nothing tells whether the response came over HTTPS".to_owned()),
+    }
+}
+
 pub(super) fn hsts_subdomains(headers: &Headers<'_>) -> Answer {
     match first_hsts(headers).map(|value| parse_hsts(&value)) {
         None => holds("no Strict-Transport-Security"),
@@ -99,7 +121,16 @@ pub(super) fn cache(headers: &Headers<'_>) -> Answer {
     }
     let asset =
         matches!(headers.rendering, Rendering::Script | Rendering::Style | Rendering::Binary | Rendering::Empty);
-    if asset || !headers.is_private() {
+    // A shared cache stores no answer that is private, and one to a request with credentials only where it is told to
+    // (RFC 9111, section 3.5).
+    let words = headers.claim.text.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let told = ["public", "must-revalidate"].into_iter().any(has) || value.contains("s-maxage");
+    let authorized = headers.pair.request().header("authorization").is_some();
+    if words.contains("shared") && (has("private") || (authorized && !told)) {
+        return fails("a shared cache may not store it");
+    }
+    // The server's own word makes it private too.
+    if asset || !(headers.is_private() || has("private")) {
         return fails("nothing private is in the response");
     }
     holds(if value.is_empty() {
@@ -116,6 +147,64 @@ pub(super) fn content_type(headers: &Headers<'_>) -> Answer {
             fails("there is no body")
         }
         _ => holds("no Content-Type"),
+    }
+}
+
+/// A cache tells how old its copy is (RFC 9111, section 5.1); some say so in words.
+pub(super) fn cache_hit(headers: &Headers<'_>) -> Answer {
+    let age = headers.value("age").and_then(|value| value.trim().parse::<u64>().ok());
+    let hit = headers.value("x-cache").is_some_and(|value| value.to_ascii_lowercase().contains("hit"));
+    match age {
+        Some(age) if age > 0 => holds(format!("Age: {age} is that of a stored copy")),
+        _ if hit => holds("X-Cache tells of a hit"),
+        _ => fails("nothing tells that a cache answered"),
+    }
+}
+
+/// What the first bytes of a body are, where they leave no doubt.
+fn kind_of(body: &[u8]) -> Option<&'static str> {
+    let body = body.trim_ascii_start();
+    let lower = body[..body.len().min(16)].to_ascii_lowercase();
+    let starts = |with: &[&[u8]]| with.iter().any(|with| lower.starts_with(with));
+    match () {
+        () if starts(&[b"<!doctype html", b"<html"]) => Some("html"),
+        () if starts(&[b"<?xml"]) => Some("xml"),
+        () if starts(&[b"%pdf-"]) => Some("pdf"),
+        () if body.starts_with(b"\x89PNG") || body.starts_with(b"\xff\xd8\xff") || starts(&[b"gif8"]) => Some("image"),
+        () if starts(&[b"{", b"["]) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() => Some("json"),
+        () => None,
+    }
+}
+
+pub(super) fn content_type_wrong(headers: &Headers<'_>) -> Answer {
+    let Some(stated) = headers.value("content-type").map(|value| value.to_ascii_lowercase()) else {
+        return fails("no Content-Type");
+    };
+    let body = headers.response().decoded_body();
+    match kind_of(&body.bytes) {
+        Some(kind) if stated.contains(kind) || (kind == "html" && stated.contains("xhtml")) => {
+            fails(format!("{stated} is what the body is"))
+        }
+        Some("xml") if stated.contains("svg") || stated.contains("rss") || stated.contains("html") => {
+            fails(format!("{stated} is what the body is"))
+        }
+        Some("json") if stated.contains("javascript") => fails(format!("{stated} is what the body is")),
+        Some(kind) => holds(format!("the body is {kind}, the header says {stated}")),
+        None => fails("the body's own bytes do not contradict the header"),
+    }
+}
+
+/// A redirect's short note is what RFC 9110, section 15.4 asks for; more than that is a page that nobody sees.
+pub(super) fn big_redirect(headers: &Headers<'_>) -> Answer {
+    const NOTE: usize = 300;
+    let redirects = matches!(headers.response().status(), Some(300..=399));
+    let length = headers.response().decoded_body().bytes.len();
+    match headers.value("location") {
+        Some(location) if redirects && length > location.len() + NOTE => {
+            holds(format!("{length} bytes stand behind the redirect"))
+        }
+        Some(_) if redirects => fails(format!("the redirect's body has {length} bytes")),
+        _ => fails("there is no redirect"),
     }
 }
 

@@ -1,0 +1,133 @@
+//! A stored matrix -> blocks of our kernels: those of the file where they say the same numbers, rounded ones where not.
+
+use half::f16;
+use janus_kernels::{BLOCK, Bits, Block, Blocks};
+use rayon::prelude::*;
+
+use super::{
+    StoredMatrix,
+    quantized::{StoredType, five_bits},
+};
+
+impl StoredMatrix {
+    /// The same numbers in blocks, where the file stores them so: Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0. Blocks of other types have
+    /// scales that are no float16.
+    pub(crate) fn blocks(&self, [n, width]: [usize; 2]) -> Option<Blocks> {
+        let bits = match self.stored {
+            StoredType::Q4_0 | StoredType::Q4_1 => Bits::Four,
+            StoredType::Q5_0 | StoredType::Q5_1 | StoredType::Q8_0 => Bits::Eight,
+            _ => return None,
+        };
+        let size = self.stored.block().1;
+        let row = |index: usize, blocks: &mut [Block]| {
+            for (block, bytes) in blocks.iter_mut().zip(self.row_bytes(index).chunks_exact(size)) {
+                *block = block_of(self.stored, bytes);
+            }
+        };
+        // A scale so large that a multiple of it is no float16 is in no honest file.
+        let starts = |index: usize| self.row_bytes(index).chunks_exact(size);
+        let fits = |bytes| f16::from_bits(block_of(self.stored, bytes).minimum).is_finite();
+        (0..n).into_par_iter().all(|index| starts(index).all(fits)).then(|| Blocks::pack(bits, n, width, row))
+    }
+
+    /// The numbers rounded to 8 bits, where a row is a whole number of blocks: the one furthest from 0 of each block becomes
+    /// 127 or -127.
+    pub(crate) fn rounded_blocks(&self, [n, width]: [usize; 2]) -> Option<Blocks> {
+        let row = |index: usize, blocks: &mut [Block]| {
+            let mut values = vec![0.0; width];
+            self.row(index, &mut values);
+            blocks.iter_mut().zip(values.as_chunks().0).for_each(|(block, values)| *block = rounded(values));
+        };
+        width.is_multiple_of(BLOCK).then(|| Blocks::pack(Bits::Eight, n, width, row))
+    }
+}
+
+/// The block of a file as ours: unsigned quants, and the minimum that goes with them.
+fn block_of(stored: StoredType, bytes: &[u8]) -> Block {
+    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let scale = half(0);
+    // The quant that stands for 0, times the scale: exact in float16, for it is a power of two.
+    let centred = |zero: f32| f16::from_f32(-zero * scale.to_f32());
+    let mut quants = [0; BLOCK];
+    let mut fill = |values: &mut dyn Iterator<Item = u8>| {
+        quants.iter_mut().zip(values).for_each(|(quant, value)| *quant = value);
+    };
+    let minimum = match stored {
+        StoredType::Q4_0 => {
+            fill(&mut four_bits(&bytes[2..]));
+            centred(8.0)
+        }
+        StoredType::Q4_1 => {
+            fill(&mut four_bits(&bytes[4..]));
+            half(2)
+        }
+        StoredType::Q5_0 => {
+            fill(&mut five_bits(&bytes[2..]));
+            centred(16.0)
+        }
+        StoredType::Q5_1 => {
+            fill(&mut five_bits(&bytes[4..]));
+            half(2)
+        }
+        _ => {
+            fill(&mut bytes[2..].iter().map(|byte| byte.wrapping_add(128)));
+            centred(128.0)
+        }
+    };
+    Block { quants, scale: scale.to_bits(), minimum: minimum.to_bits() }
+}
+
+/// The low halves of all bytes, then the high halves.
+fn four_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    bytes.iter().map(|byte| byte & 0x0f).chain(bytes.iter().map(|byte| byte >> 4))
+}
+
+fn rounded(values: &[f32; BLOCK]) -> Block {
+    let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let scale = f16::from_f32(most / 127.0);
+    let inverse = if scale.to_f32() > 0.0 { scale.to_f32().recip() } else { 0.0 };
+    let quant = |value: &f32| ((value * inverse).round_ties_even().clamp(-127.0, 127.0) + 128.0) as u8;
+    let quants = std::array::from_fn(|at| quant(&values[at]));
+    Block { quants, scale: scale.to_bits(), minimum: f16::from_f32(-128.0 * scale.to_f32()).to_bits() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn blocks_hold_the_numbers_of_the_file_exactly_and_rounded_ones_half_a_step_beside_them() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/blocks.safetensors");
+        let bytes = std::fs::read(path).expect("the golden is in the repository");
+        let file = ::safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+        for (name, number, exact) in [
+            ("Q4_0", 2, true),
+            ("Q4_1", 3, true),
+            ("Q5_0", 6, true),
+            ("Q5_1", 7, true),
+            ("Q8_0", 8, true),
+            ("Q6_K", 14, false),
+        ] {
+            let stored = StoredType::from_gguf(number).expect("supported");
+            let raw = file.tensor(&format!("{name}.bytes")).expect("there").data().to_vec();
+            let width = raw.len() / stored.block().1 * stored.block().0;
+            let matrix = StoredMatrix::new(name, stored, raw, &[1, width]).expect("whole blocks");
+            let (mut theirs, mut ours) = (vec![0.0; width], vec![0.0; width]);
+            matrix.row(0, &mut theirs);
+            assert_eq!(matrix.blocks([1, width]).is_some(), exact, "{name}");
+            if let Some(blocks) = matrix.blocks([1, width]) {
+                blocks.row(0, &mut ours);
+                assert_eq!(ours, theirs, "{name}");
+            }
+            matrix.rounded_blocks([1, width]).expect("whole blocks").row(0, &mut ours);
+            for (ours, theirs) in ours.chunks(BLOCK).zip(theirs.chunks(BLOCK)) {
+                let most = theirs.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                // Half a step of rounding, and what float16 takes from a scale, at 127 steps.
+                let bound = most / 127.0 * (0.5 + 127.0 / 2048.0);
+                assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= bound), "{name}");
+            }
+        }
+    }
+}

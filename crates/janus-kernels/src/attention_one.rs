@@ -1,0 +1,243 @@
+//! Attention of single queries, what writing a token asks for: with the bits of [`attention`](crate::attention), whose tiles
+//! have lanes for many queries.
+
+use crate::{
+    Precision,
+    attention::{AttentionConfig, KEYS, LOWEST, UNSEEN, soften},
+    isa::{Isa, Set, vectorized},
+    kv::KeyValues,
+    math::exp,
+    pack::along,
+    parallel::{self, Shared},
+    tile::MR,
+    word,
+};
+
+/// Query heads that run down a head's keys together.
+const TOGETHER: usize = 4;
+
+/// Sums of one panel: [`MR`] numbers, and two that nobody reads.
+type Sums = [[f32; 16]; TOGETHER];
+
+/// The last token of each sequence attends to all that stand before it, and to itself.
+///
+/// # Shapes
+/// - rows: the queries of one token, `n_heads * group * head_dim` numbers, with its sequence
+/// - output: `[n_rows, n_heads * group * head_dim]`
+///
+/// # Panics
+/// When a sequence is empty, or the shapes do not agree.
+pub fn attention_of_last(isa: Isa, config: &AttentionConfig, rows: &[(&[f32], &KeyValues)], output: &mut [f32]) {
+    let Some((_, any)) = rows.first() else { return };
+    let (n_heads, part) = (any.n_heads, config.group * any.head_dim);
+    assert_eq!(output.len(), rows.len() * n_heads * part, "a row of outputs for each token");
+    let longest = rows.iter().map(|(_, kv)| kv.len()).max().unwrap_or(0);
+    let output = Shared::new(output);
+    parallel::each(rows.len() * n_heads, longest * part / 4, |task| {
+        let (row, head) = (task / n_heads, task % n_heads);
+        let (queries, kv) = rows[row];
+        // SAFETY: each task has its own row and head.
+        let output = unsafe { output.part(task * part, part) };
+        let size = TOGETHER * kv.head_dim;
+        for (queries, output) in queries[head * part..][..part].chunks(size).zip(output.chunks_mut(size)) {
+            one_head(isa, config, kv, head, queries, output);
+        }
+    });
+}
+
+fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, queries: &[f32], output: &mut [f32]) {
+    assert!(!kv.is_empty(), "a token attends to itself at least");
+    let (head_dim, precision) = (kv.head_dim, kv.precision);
+    let (n, depth) = (queries.len() / head_dim, precision.words(head_dim));
+    // `[words][n]`
+    let mut packed = vec![0; depth * n];
+    let (mut scaled, mut flat) = (vec![0.0; head_dim], vec![0; depth]);
+    for (at, query) in queries.chunks_exact(head_dim).enumerate() {
+        scaled.iter_mut().zip(query).for_each(|(scaled, value)| *scaled = value * config.scale);
+        along(isa, precision, &scaled, &mut flat);
+        packed[at..].iter_mut().step_by(n).zip(&flat).for_each(|(to, word)| *to = *word);
+    }
+    let last = kv.len() - 1;
+    let first = (last + 1).saturating_sub(config.window);
+    let panels = head_dim.div_ceil(MR);
+    let mut sums = vec![0.0; n * panels * MR];
+    let (mut largest, mut total) = ([LOWEST; TOGETHER], [0.0; TOGETHER]);
+    let mut scores = [[0.0; KEYS]; TOGETHER];
+    let mut weights = vec![0; KEYS * n];
+    for begin in (first / KEYS * KEYS..=last).step_by(KEYS) {
+        let n_keys = (last + 1 - begin).next_multiple_of(MR).min(KEYS);
+        for panel in 0..n_keys / MR {
+            let mut own: Sums = [[0.0; 16]; TOGETHER];
+            product(isa, precision, kv.key_panel(head, begin + panel * MR), &packed, n, &mut own);
+            for (scores, own) in scores.iter_mut().zip(&own) {
+                scores[panel * MR..][..MR].copy_from_slice(&own[..MR]);
+            }
+        }
+        for at in 0..n {
+            let scores = &mut scores[at][..n_keys];
+            if let Some(cap) = config.softcap {
+                soften(isa, cap, scores);
+            }
+            // What stands behind the token, and what its window has left.
+            scores[(last + 1 - begin).min(n_keys)..].fill(UNSEEN);
+            scores[..first.saturating_sub(begin)].fill(UNSEEN);
+            let rescale = weigh_one(isa, scores, &mut largest[at], &mut total[at]);
+            sums[at * panels * MR..][..panels * MR].iter_mut().for_each(|sum| *sum *= rescale);
+        }
+        let per = precision.numbers();
+        let words = precision.words(n_keys);
+        for (d, weights) in weights.chunks_exact_mut(n).take(words).enumerate() {
+            for (weight, scores) in weights.iter_mut().zip(&scores) {
+                *weight = match precision {
+                    Precision::F32 => scores[d].to_bits(),
+                    Precision::Bf16 => {
+                        word::pair(scores[2 * d], if 2 * d + 1 < n_keys { scores[2 * d + 1] } else { 0.0 })
+                    }
+                };
+            }
+        }
+        for panel in 0..panels {
+            let values = kv.value_panel(head, panel, begin / per..begin / per + words);
+            let mut own: Sums = [[0.0; 16]; TOGETHER];
+            product(isa, precision, values, &weights[..words * n], n, &mut own);
+            for (at, own) in own.iter().enumerate().take(n) {
+                let sums = &mut sums[(at * panels + panel) * MR..][..MR];
+                sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+            }
+        }
+    }
+    for (at, output) in output.chunks_exact_mut(head_dim).enumerate() {
+        let sums = &sums[at * panels * MR..];
+        output.iter_mut().zip(sums).for_each(|(output, sum)| *output = sum / total[at]);
+    }
+}
+
+vectorized! {
+    /// Scores become weights against the largest so far; gives what brings earlier sums to the same scale.
+    fn weigh_one(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+        let mut most = *largest;
+        for score in &*scores {
+            most = if *score > most { *score } else { most };
+        }
+        for score in &mut *scores {
+            *score = exp(*score - most);
+        }
+        let rescale = exp(*largest - most);
+        let mut added = 0.0;
+        for score in &*scores {
+            added += *score;
+        }
+        *total = *total * rescale + added;
+        *largest = most;
+        rescale
+    }
+}
+
+/// `sums[n][r] = sum_d panel[d][r] * b[d][n]`, in the order of the tiles.
+fn product(isa: Isa, precision: Precision, panel: &[u32], b: &[u32], n: usize, sums: &mut Sums) {
+    assert!(panel.len() * n == b.len() * MR && n <= TOGETHER, "a word of each row for each of {n}");
+    match (isa.set(), precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Set::Avx512Bf16, Precision::Bf16) => match n {
+            // SAFETY: the value `isa` is the proof of its instruction set; the lengths are checked above.
+            1 => unsafe { bf16_avx512bf16::<1>(panel, b, sums) },
+            // SAFETY: as above.
+            2 => unsafe { bf16_avx512bf16::<2>(panel, b, sums) },
+            // SAFETY: as above.
+            3 => unsafe { bf16_avx512bf16::<3>(panel, b, sums) },
+            // SAFETY: as above.
+            _ => unsafe { bf16_avx512bf16::<4>(panel, b, sums) },
+        },
+        // Plain Rust multiplies and adds in two steps, as its tiles do.
+        _ => plain(isa, isa != Isa::SCALAR, precision, panel, b, n, sums),
+    }
+}
+
+vectorized! {
+    fn plain(fused: bool, precision: Precision, panel: &[u32], b: &[u32], n: usize, sums: &mut Sums) {
+        for (rows, b) in panel.as_chunks::<MR>().0.iter().zip(b.chunks_exact(n)) {
+            for (sums, b) in sums.iter_mut().zip(b) {
+                for r in 0..MR {
+                    sums[r] = match (precision, fused) {
+                        (Precision::F32, true) => f32::from_bits(rows[r]).mul_add(f32::from_bits(*b), sums[r]),
+                        (Precision::F32, false) => sums[r] + f32::from_bits(rows[r]) * f32::from_bits(*b),
+                        (Precision::Bf16, true) => {
+                            let later = word::second(rows[r]).mul_add(word::second(*b), sums[r]);
+                            word::first(rows[r]).mul_add(word::first(*b), later)
+                        }
+                        (Precision::Bf16, false) => {
+                            sums[r]
+                                + word::second(rows[r]) * word::second(*b)
+                                + word::first(rows[r]) * word::first(*b)
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `panel` holds [`MR`] words for each `N` words of `b`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn bf16_avx512bf16<const N: usize>(panel: &[u32], b: &[u32], sums: &mut Sums) {
+    use std::arch::x86_64::*;
+
+    const ROWS: __mmask16 = (1 << MR) - 1;
+    let mut totals = [_mm512_setzero_ps(); N];
+    for d in 0..b.len() / N {
+        // SAFETY: the caller's promise; the mask reads no more than a panel's words.
+        unsafe {
+            let rows: __m512bh = std::mem::transmute(_mm512_maskz_loadu_epi32(ROWS, panel.as_ptr().add(d * MR).cast()));
+            for (at, total) in totals.iter_mut().enumerate() {
+                let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(*b.as_ptr().add(d * N + at) as i32));
+                *total = _mm512_dpbf16_ps(*total, rows, b);
+            }
+        }
+    }
+    for (total, sums) in totals.iter().zip(sums) {
+        // SAFETY: a row of sums holds as many numbers as a register.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::attention;
+
+    #[test]
+    fn a_single_query_has_the_bits_of_a_tile() {
+        for (seed, (group, kv_heads, head_dim, length, window, softcap)) in [
+            (3usize, 3usize, 64usize, 300usize, usize::MAX, None),
+            (1, 2, 16, 1, usize::MAX, None),
+            (5, 1, 24, 113, 50, Some(20.0f32)),
+            (4, 2, 30, 112, usize::MAX, None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
+            let (q, kv_width) = (group * kv_heads * head_dim, kv_heads * head_dim);
+            let stride = q + 2 * kv_width;
+            let rows: Vec<f32> = (0..length * stride).map(|_| random.random_range(-2.0..2.0)).collect();
+            let config = AttentionConfig { group, scale: 0.2, softcap, window };
+            for precision in [Precision::F32, Precision::Bf16] {
+                for isa in Isa::available() {
+                    let mut kv = KeyValues::new(precision, kv_heads, head_dim, length + 3);
+                    kv.append(isa, length, &rows[q..], &rows[q + kv_width..], stride);
+                    let last = &rows[(length - 1) * stride..];
+                    let theirs = attention(isa, &config, last, 1, stride, &kv).output;
+                    let mut ours = vec![0.0; 2 * q];
+                    attention_of_last(isa, &config, &[(&last[..q], &kv), (&last[..q], &kv)], &mut ours);
+                    assert_eq!(ours[..q], ours[q..]);
+                    assert_eq!(ours[..q], theirs, "{precision:?} {isa} {seed}");
+                }
+            }
+        }
+    }
+}

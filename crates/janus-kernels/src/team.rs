@@ -1,0 +1,250 @@
+//! Threads that stay awake for a while: a pass that writes a token asks for some two hundred small pieces of parallel work,
+//! and waking a sleeping thread costs more than most of them take.
+//!
+//! While [`on_a_worker`] runs its work, the other threads of the pool wait in a loop for the pieces that it hands out. Nothing
+//! about results depends on it: who does which piece never did.
+
+use std::sync::{
+    Mutex, TryLockError,
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
+};
+
+/// Rounds of waiting before a thread lets others run.
+const PATIENCE: u32 = 4_000;
+
+/// One piece of parallel work.
+struct Job<'a> {
+    count: usize,
+    /// How many indices a thread takes at once.
+    stretch: usize,
+    next: AtomicUsize,
+    task: &'a (dyn Fn(usize) + Sync),
+}
+
+impl Job<'_> {
+    /// Does what is left of it.
+    fn run(&self) {
+        let _in_a_job = InAJob::enter();
+        loop {
+            let first = self.next.fetch_add(self.stretch, Ordering::Relaxed);
+            if first >= self.count {
+                return;
+            }
+            (first..(first + self.stretch).min(self.count)).for_each(self.task);
+        }
+    }
+}
+
+/// A piece of work that hands out work does it alone: a thread that waited inside a piece could take up a member's place and
+/// never come back.
+struct InAJob(bool);
+
+thread_local! {
+    static IN_A_JOB: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+impl InAJob {
+    fn enter() -> Self {
+        Self(IN_A_JOB.replace(true))
+    }
+}
+
+impl Drop for InAJob {
+    fn drop(&mut self) {
+        IN_A_JOB.set(self.0);
+    }
+}
+
+/// Whether this thread is inside a piece of a team's work.
+pub(crate) fn in_a_job() -> bool {
+    IN_A_JOB.get()
+}
+
+/// What the threads of a team share.
+struct Team {
+    /// Changes with every job.
+    round: AtomicUsize,
+    /// The job that is handed out; null in between.
+    job: AtomicPtr<Job<'static>>,
+    /// Members that look at the job. One that comes late, for its thread had other work, finds none and hinders nobody.
+    inside: AtomicUsize,
+    open: AtomicBool,
+    panicked: AtomicBool,
+}
+
+thread_local! {
+    /// The team that this thread leads.
+    static LED: std::cell::Cell<Option<*const Team>> = const { std::cell::Cell::new(None) };
+}
+
+/// Only one team at a time: two would wait for each other's threads.
+static LEADING: Mutex<()> = Mutex::new(());
+
+/// Waits until `done`, and lets others run where that takes long.
+fn wait_until(done: impl Fn() -> bool) {
+    let mut rounds = 0;
+    while !done() {
+        rounds += 1;
+        if rounds < PATIENCE {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Team {
+    fn member(&self) {
+        let mut seen = 0;
+        loop {
+            wait_until(|| self.round.load(Ordering::Acquire) != seen || !self.open.load(Ordering::Acquire));
+            let round = self.round.load(Ordering::Acquire);
+            if round == seen {
+                return;
+            }
+            seen = round;
+            /// Leaves the job, however its work ends.
+            struct Inside<'a>(&'a Team);
+            impl Drop for Inside<'_> {
+                fn drop(&mut self) {
+                    if std::thread::panicking() {
+                        self.0.panicked.store(true, Ordering::SeqCst);
+                    }
+                    self.0.inside.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+            self.inside.fetch_add(1, Ordering::SeqCst);
+            let _inside = Inside(self);
+            // SAFETY: the leader takes the job away first and then waits until nobody is inside: whoever is, and has found it
+            // (all of this in one order for all threads), may use it.
+            if let Some(job) = unsafe { self.job.load(Ordering::SeqCst).as_ref() } {
+                job.run();
+            }
+        }
+    }
+
+    /// Hands out a job, does its share, and waits for the others.
+    fn lead(&self, job: &Job<'_>) {
+        self.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::SeqCst);
+        self.round.fetch_add(1, Ordering::SeqCst);
+        /// The job is lent until every member has left it, also where the leader's own share panics.
+        struct Wait<'a>(&'a Team);
+        impl Drop for Wait<'_> {
+            fn drop(&mut self) {
+                self.0.job.store(std::ptr::null_mut(), Ordering::SeqCst);
+                wait_until(|| self.0.inside.load(Ordering::SeqCst) == 0);
+            }
+        }
+        let wait = Wait(self);
+        job.run();
+        drop(wait);
+        assert!(!self.panicked.load(Ordering::SeqCst), "a piece of parallel work panicked");
+    }
+}
+
+/// Runs `work` on one of the threads that share parallel work, with the others awake. Whoever asks for many small pieces of
+/// it pays once for the way there, and not for each.
+pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let members = rayon::current_num_threads() - 1;
+    // A thread of the pool is inside other parallel work; a team within it could wait for itself.
+    let inside = rayon::current_thread_index().is_some();
+    let leading = match LEADING.try_lock() {
+        Ok(leading) => Some(leading),
+        // A panic in some work says nothing about the lock.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    let Some(_leading) = leading.filter(|_| members > 0 && !inside) else {
+        return rayon::scope(|_| work());
+    };
+    let team = Team {
+        round: AtomicUsize::new(0),
+        job: AtomicPtr::new(std::ptr::null_mut()),
+        inside: AtomicUsize::new(0),
+        open: AtomicBool::new(true),
+        panicked: AtomicBool::new(false),
+    };
+    rayon::scope(|scope| {
+        (0..members).for_each(|_| scope.spawn(|_| team.member()));
+        /// Sends the members home, however the work ends.
+        struct Close<'a>(&'a Team);
+        impl Drop for Close<'_> {
+            fn drop(&mut self) {
+                LED.set(None);
+                self.0.open.store(false, Ordering::Release);
+            }
+        }
+        LED.set(Some(&raw const team));
+        let _close = Close(&team);
+        work()
+    })
+}
+
+/// Runs `task` for every index on the team that this thread leads; `false` where it leads none.
+pub(crate) fn each(count: usize, stretch: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
+    // No second job inside a job: pieces of work do not hand out work while they lead.
+    let Some(team) = LED.take() else { return false };
+    struct Led(*const Team);
+    impl Drop for Led {
+        fn drop(&mut self) {
+            LED.set(Some(self.0));
+        }
+    }
+    let led = Led(team);
+    // SAFETY: `on_a_worker` keeps the team while this thread leads it.
+    unsafe { (*led.0).lead(&Job { count, stretch, next: AtomicUsize::new(0), task }) };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::parallel;
+
+    #[test]
+    fn every_index_is_done_once_in_each_of_many_small_jobs() {
+        let sum = on_a_worker(|| {
+            let total = AtomicU64::new(0);
+            for job in 0..2_000u64 {
+                let own = AtomicU64::new(0);
+                parallel::each(37, 1 << 14, |index| {
+                    own.fetch_add(index as u64 + 1, Ordering::Relaxed);
+                });
+                assert_eq!(own.into_inner(), 37 * 38 / 2, "job {job}");
+                total.fetch_add(1, Ordering::Relaxed);
+            }
+            total.into_inner()
+        });
+        assert_eq!(sum, 2_000);
+    }
+
+    #[test]
+    fn teams_beside_and_inside_each_other_do_not_wait_for_each_other() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let done = on_a_worker(|| {
+                        on_a_worker(|| {
+                            let count = AtomicU64::new(0);
+                            parallel::each(64, 1 << 14, |_| {
+                                count.fetch_add(1, Ordering::Relaxed);
+                            });
+                            count.into_inner()
+                        })
+                    });
+                    assert_eq!(done, 64);
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "piece")]
+    fn a_panic_in_a_piece_of_work_is_one_of_the_whole() {
+        on_a_worker(|| {
+            parallel::each(64, 1 << 14, |index| assert!(index != 40, "this piece"));
+        });
+    }
+}
