@@ -132,7 +132,8 @@ impl ClassArgs {
         let vectors = match (self.facts, self.without_rules) {
             (FactsChoice::None | FactsChoice::Text, _) => vec![FactsVector::NONE],
             (_, true) => vec![FactsVector::OBSERVATIONS],
-            (_, false) => vec![FactsVector::OBSERVATIONS, FactsVector::ALL],
+            (FactsChoice::Both, false) => vec![FactsVector::NONE, FactsVector::OBSERVATIONS, FactsVector::ALL],
+            (FactsChoice::Vector, false) => vec![FactsVector::OBSERVATIONS, FactsVector::ALL],
         };
         ClassTrainerConfig {
             adapter,

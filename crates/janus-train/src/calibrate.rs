@@ -148,8 +148,12 @@ const CONFIDENCE: f64 = 0.95;
 /// Fewer groups with claims of one label say nothing of others: no threshold follows from them.
 const LEAST_GROUPS: usize = 20;
 
-/// Thresholds on probabilities: as many findings as possible get a verdict, while the bound of each error stays within
-/// the risk both by Clopper and Pearson over samples and by a bootstrap over groups. Candidates are tried from the
+/// The least certainty of a verdict, whatever calibration data permit: on a set without errors every probability would be a
+/// verdict, and findings of a kind that no set has are the ones between.
+const LEAST_SURE: f64 = 0.1;
+
+/// Thresholds on probabilities, below 0.1 and above 0.9: as many findings as possible get a verdict, while the bound of each
+/// error stays within the risk both by Clopper and Pearson over samples and by a bootstrap over groups. Candidates are tried from the
 /// safe end on and the first that breaks the bound ends the search, so that trying many costs no confidence. A side for
 /// which no candidate holds, or whose samples come from fewer than 20 groups, has no threshold.
 ///
@@ -171,8 +175,8 @@ pub fn thresholds(probabilities: &[f64], samples: &[CalibrationSample], risk: &R
             return None;
         }
         let mut candidates: Vec<f64> = probabilities.iter().map(|p| toward(*p)).collect();
-        candidates.push(0.5);
-        candidates.retain(|candidate| *candidate <= 0.5);
+        candidates.push(LEAST_SURE);
+        candidates.retain(|candidate| *candidate <= LEAST_SURE);
         candidates.sort_by(f64::total_cmp);
         candidates.dedup();
         let mut best = None;
