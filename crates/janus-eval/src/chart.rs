@@ -143,7 +143,9 @@ impl Draw for Curves {
         let (mut right, mut top) = points().fold((0.0f64, 0.0f64), |most, at| (most.0.max(at.0), most.1.max(at.1)));
         let least = points().map(|at| at.1).fold(0.0, f64::min);
         right = if right > 0.0 { right } else { 1.0 };
-        top = if top > least { top + 0.05 * (top - least) } else { least + 1.0 };
+        // The legend stands above the lines.
+        let room = 0.05 + 0.08 * self.curves.len() as f64;
+        top = if top > least { top + room * (top - least) } else { least + 1.0 };
         area.fill(&WHITE).map_err(|error| text(&error))?;
         let mut chart = ChartBuilder::on(&area)
             .caption(&self.title, ("sans-serif", 22))
