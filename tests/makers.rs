@@ -153,6 +153,54 @@ fn a_training_that_is_killed_ends_with_the_bytes_of_one_that_is_not_and_triage_r
 }
 
 #[test]
+fn an_adapter_reflects_goes_on_where_it_was_killed_and_triage_reads_what_it_became() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = ["--num", "12", "--uncurated", "--db", "samples.sqlite"];
+    let output = data_generator(folder.path(), &args).output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut first = lora_trainer(folder.path(), "phase-1");
+    assert!(first.args(["--max-steps", "2"]).output().expect("the program starts").status.success());
+    let grpo = |output: &str, more: &[&str]| {
+        let mut command = program(env!("CARGO_BIN_EXE_grpo_trainer"), folder.path());
+        command.arg("--model").arg(TINY.path()).args(["--db", "samples.sqlite", "--adapter", "phase-1", "--offline"]);
+        command.args(["--steps", "4", "--group", "4", "--reflection-tokens", "5", "--max-tokens", "4"]);
+        command.args(["--failures", "4", "--validation-samples", "4", "--validate-every", "2", "--charts"]);
+        command.args(["--attempts", "failures.sqlite", "--output", output]).args(more);
+        command
+    };
+    let whole = grpo("whole", &[]).output().expect("the program starts");
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    assert!(stdout(&whole).starts_with("4 steps on 4 failed and"), "{}", stdout(&whole));
+    let mut child =
+        grpo("killed", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let log = folder.path().join("killed/log.jsonl");
+    while fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 3 {
+        assert!(child.try_wait().expect("asked").is_none(), "the run has ended before it could be killed");
+        thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let last = grpo("killed", &["--resume"]).output().expect("the program starts");
+    assert_eq!(stdout(&last), stdout(&whole), "{}", stderr(&last));
+    let read = |run: &str, name: &str| fs::read(folder.path().join(run).join(name)).expect("there");
+    for name in ["adapter_model.safetensors", "adapter_config.json", "checkpoint.safetensors", "README.md"] {
+        assert!(read("whole", name) == read("killed", name), "{name} differs");
+    }
+    assert!(read("whole", "reward.png").starts_with(b"\x89PNG"));
+    let revealed = grpo("revealed", &["--reveal-ground-truth", "--loss", "dapo", "--variant", "FT-SC"]);
+    let revealed = { revealed }.output().expect("the program starts");
+    assert!(revealed.status.success(), "{}", stderr(&revealed));
+    assert!(String::from_utf8_lossy(&read("revealed", "README.md")).contains("ground truth revealed"));
+    let refused = grpo("refused", &["--variant", "PE-SC"]).output().expect("the program starts");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("FT-SC or FT-PE-SC"), "{}", stderr(&refused));
+    let mut triage = program(env!("CARGO_BIN_EXE_triage"), folder.path());
+    triage.arg("--model").arg(TINY.path()).args(["--max-tokens", "8", "--offline", "--adapter", "whole"]);
+    let output = triage.output().expect("the program starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
 fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark_read_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let args = ["--num", "60", "--uncurated", "--db", "samples.sqlite"];

@@ -75,7 +75,7 @@ impl StatesArgs {
     /// The database, which is opened when states are first asked for.
     pub fn lazy(&self) -> StoredStates {
         let path = self.states.clone().unwrap_or_else(|| HubConfig::from_env().cache.join("states.sqlite"));
-        StoredStates { path, store: None }
+        StoredStates::at(path)
     }
 }
 
@@ -86,7 +86,12 @@ pub struct StoredStates {
 }
 
 impl StoredStates {
-    fn ask<T>(&mut self, what: impl FnOnce(&mut Store) -> janus_data::Result<T>) -> janus_core::Result<T> {
+    /// Of a database in a file, which is opened when it is first asked.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, store: None }
+    }
+
+    pub(crate) fn ask<T>(&mut self, what: impl FnOnce(&mut Store) -> janus_data::Result<T>) -> janus_core::Result<T> {
         let failed = |source| janus_core::Error::StateStore { source };
         if self.store.is_none() {
             if let Some(folder) = self.path.parent() {

@@ -7,6 +7,7 @@ mod evaluation;
 mod generation;
 mod output;
 mod progress;
+mod reflection;
 mod systems;
 mod training;
 
@@ -29,6 +30,7 @@ pub use evaluation::{General, GeneralArgs, sets};
 pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
+pub use reflection::GrpoArgs;
 pub use systems::SystemsArgs;
 pub use training::LoraArgs;
 

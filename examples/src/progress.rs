@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use janus_eval::benchmark::peak_mb;
-use janus_train::{SampleLoss, StepRecord, ValidationRecord};
+use janus_train::{GrpoRecord, GrpoValidation, SampleLoss, StepRecord, ValidationRecord};
 
 /// A bar on stderr. It hears downloads and the writing of analyses.
 pub struct Bar {
@@ -134,6 +134,40 @@ impl janus_train::TrainingProgress for Bar {
     fn validated(&mut self, record: &ValidationRecord) {
         tracing::info!(step = record.step, loss = record.loss, precision = ?record.precision, recall = ?record.recall,
             false_positive_rate = ?record.false_positive_rate, best = record.best, "validation");
+    }
+
+    fn stop(&self) -> bool {
+        crate::stopped()
+    }
+}
+
+impl janus_train::GrpoProgress for Bar {
+    fn phase(&mut self, name: &str, units: u64) {
+        tracing::info!(name, units, "phase");
+        self.bar.set_message(name.to_owned());
+        self.bar.set_length(units);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+    }
+
+    fn done(&mut self, units: u64) {
+        self.bar.inc(units);
+    }
+
+    fn step(&mut self, record: &GrpoRecord) {
+        let speed = record.tokens as f64 / record.seconds.max(1e-9);
+        self.bar.set_message(format!(
+            "reward {:.3}, {} dead groups, divergence {:.4}, {speed:.0} tokens/s, {} MB",
+            record.rewards.total,
+            record.dead_groups,
+            record.kl,
+            peak_mb()
+        ));
+        self.bar.set_position(record.step);
+    }
+
+    fn validated(&mut self, record: &GrpoValidation) {
+        tracing::info!(step = record.step, %record, best = record.best, "validation");
     }
 
     fn stop(&self) -> bool {

@@ -36,6 +36,7 @@ fn forced_budgets_are_kept_to_the_token_and_no_row_sees_another() {
                 // Ends that a random model writes often.
                 stop_ids: (0..40).collect(),
                 stop_texts: vec!["e".to_owned(), "a".to_owned()],
+                logprobs: false,
             };
             let write = |rows: &[usize]| {
                 let mut session = Session::new(janus.model(), prompts.to_vec(), Vec::new(), 40, &[]).expect("fits");

@@ -8,6 +8,7 @@ mod convert;
 mod decoder;
 mod development;
 mod gguf;
+mod grpo;
 mod hostile;
 mod hub;
 mod metrics;

@@ -65,7 +65,8 @@ pub use formats::{
 pub use generate::{FinishReason, GenerateConfig, Generated, Sampling, Session};
 pub use head::{Calibrator, ClassificationHead, HeadInput, HeadShape, LmHead, Pooling, Thresholds, with_prior};
 pub use janus::{
-    AssessConfig, Assessment, CastVote, Effort, Janus, JanusConfig, Progress, SecondLook, StateStore, VoteRule, Votes,
+    AssessConfig, Assessment, Attempt, CastVote, Effort, Janus, JanusConfig, Progress, SecondLook, StateStore,
+    VoteRule, Votes, WriteConfig,
 };
 pub use janus_data::{Variant, Verdict, VerdictLabel};
 pub use janus_http::{Claim, HttpPair, VulnCategory};

@@ -106,6 +106,41 @@ pub(crate) fn prompt_with(pair: &HttpPair, claim: &Claim, facts: Option<&Facts>,
     Prompt { messages, cut_bytes: shown.cut_bytes, response }
 }
 
+/// What asks for a reflection on an answer (reflect, retry, reward, arXiv 2505.24726). It does not say whether the answer
+/// was right: in a task of two classes that would give the right one away.
+const REFLECT: &str = "Check your analysis against the response once more. In two or three short sentences, quote the \
+bytes that decide and say what they do and what the next attempt should look at. Do not say what the answer is.";
+
+/// What the study that Janus rebuilds asked instead: of failed attempts alone, with the right answer.
+const REVEALED: &str = "Your answer was wrong: the right one is";
+const REFLECT_REVEALED: &str =
+    "In two or three short sentences, say what went wrong and what the next attempt should look at.";
+
+/// What stands in front of a reflection in the prompt of a second attempt.
+const NOTES: &str = "Notes from an earlier look:";
+
+/// The conversation that asks for a reflection on an answer; `revealed` is what the right verdict would have been, where
+/// the model is to be told.
+pub(crate) fn reflection(first: &Prompt, answer: &str, revealed: Option<bool>) -> Vec<Message> {
+    let asked = match revealed {
+        None => REFLECT.to_owned(),
+        Some(holds) => format!("{REVEALED} {VERDICT} {}. {REFLECT_REVEALED}", u8::from(holds)),
+    };
+    let more = [Message::new(Role::Assistant, answer), Message::new(Role::User, asked)];
+    first.messages.iter().cloned().chain(more).collect()
+}
+
+/// The same question once more, with a reflection behind it.
+pub(crate) fn second_attempt(first: &Prompt, reflection: &str) -> Vec<Message> {
+    let mut messages = first.messages.clone();
+    if let Some(question) = messages.last_mut() {
+        // What a model wrote is as foreign as a page: it speaks in nobody's name either.
+        let notes = without_our_labels(reflection.trim());
+        question.content.push_str(&format!("\n\n{NOTES} {notes}"));
+    }
+    messages
+}
+
 /// Words that begin what only we say, and words that begin our other lines.
 const OURS: [&str; 3] = ["facts", "rule", "verdict"];
 const LINES: [&str; 3] = ["claim", "request", "response"];

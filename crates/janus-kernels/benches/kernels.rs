@@ -114,7 +114,15 @@ fn attention_of(isa: Isa, precision: Precision, peak: f64, values: &dyn Fn(usize
     report(&format!("attention {precision:?} {n_tokens}"), work, seconds, peak);
     let attended = attention(isa, &config, &rows, n_tokens, stride, &tokens);
     let (keys, values_of) = (&rows[q..], &rows[q + kv..]);
-    let inputs = AttentionInputs { queries: &rows, keys, values: values_of, stride, n_tokens, attended: &attended };
+    let inputs = AttentionInputs {
+        queries: &rows,
+        keys,
+        values: values_of,
+        stride,
+        n_tokens,
+        n_queries: n_tokens,
+        attended: &attended,
+    };
     let d_output = values(n_tokens * q);
     let seconds = best(|| drop(black_box(attention_backward(isa, &config, &inputs, &d_output, &tokens))));
     report(&format!("attention_backward {precision:?} {n_tokens}"), 2.5 * work, seconds, peak);

@@ -15,7 +15,7 @@ use crate::{
 /// Gradients of what attention reads.
 #[derive(Debug, Clone)]
 pub struct AttentionGradients {
-    /// `[n_tokens, n_heads * head_dim]`
+    /// `[n_queries, n_heads * head_dim]`
     pub queries: Vec<f32>,
     /// `[n_tokens, n_key_heads * head_dim]`
     pub keys: Vec<f32>,
@@ -26,10 +26,10 @@ pub struct AttentionGradients {
 /// Keys that are taken at a time: whole panels of keys, and whole tiles of columns.
 const KEYS: usize = MR * NR / 2;
 
-/// What the forward pass of one whole sequence read and gave.
+/// What the forward pass of one sequence read and gave. Its last tokens ask; those before them are read only.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionInputs<'a> {
-    /// `[n_tokens, n_heads * head_dim]`, each row at the beginning of `stride` numbers.
+    /// `[n_queries, n_heads * head_dim]`, each row at the beginning of `stride` numbers.
     pub queries: &'a [f32],
     /// `[n_tokens, n_key_heads * head_dim]`, likewise.
     pub keys: &'a [f32],
@@ -39,11 +39,13 @@ pub struct AttentionInputs<'a> {
     pub stride: usize,
     /// How many tokens there are.
     pub n_tokens: usize,
+    /// How many of them ask, the last ones.
+    pub n_queries: usize,
     /// What came out.
     pub attended: &'a Attended,
 }
 
-/// The gradients of one sequence's queries, keys and values, given that of the output, `[n_tokens, n_heads *
+/// The gradients of one sequence's queries, keys and values, given that of the output, `[n_queries, n_heads *
 /// head_dim]`. `shape` is any [`KeyValues`] of the same precision and heads.
 ///
 /// # Panics
@@ -55,10 +57,11 @@ pub fn attention_backward(
     d_output: &[f32],
     shape: &KeyValues,
 ) -> AttentionGradients {
-    let &AttentionInputs { stride, n_tokens, .. } = inputs;
+    let &AttentionInputs { stride, n_tokens, n_queries, .. } = inputs;
+    assert!(n_queries <= n_tokens, "{n_queries} queries in a sequence of {n_tokens}");
     let (head_dim, kv_heads) = (shape.head_dim, shape.n_heads);
     let n_heads = kv_heads * config.group;
-    assert_eq!(d_output.len(), n_tokens * n_heads * head_dim, "one gradient for each output");
+    assert_eq!(d_output.len(), n_queries * n_heads * head_dim, "one gradient for each output");
     // Each of the two is a left operand both ways: along the head's dimensions, and along the tokens.
     let packed = |keys, values| {
         let mut kv = KeyValues::new(shape.precision, kv_heads, head_dim, n_tokens);
@@ -68,18 +71,18 @@ pub fn attention_backward(
     let forward = packed(inputs.keys, inputs.values);
     let swapped = packed(inputs.values, inputs.keys);
     let padded = n_tokens.next_multiple_of(KEYS);
-    let mut d_queries = vec![0.0; n_tokens * n_heads * head_dim];
+    let mut d_queries = vec![0.0; n_queries * n_heads * head_dim];
     // Of each head, turned: `[head_dim][token]`.
     let size = head_dim.next_multiple_of(MR) * padded;
     let mut turned = Buffer::scratch(2 * n_heads * size);
     let (out, sums) = (Shared::new(&mut d_queries), Shared::new(&mut turned));
-    parallel::each(n_heads, n_tokens * n_tokens * head_dim / 4, |head| {
+    parallel::each(n_heads, n_queries * n_tokens * head_dim / 4, |head| {
         // SAFETY: each task has its own head.
         let sums = unsafe { sums.part(2 * head * size, 2 * size) };
         sums.fill(0.0);
         let (d_keys, d_values) = sums.split_at_mut(size);
         let work = Work { isa, config, inputs, d_output, forward: &forward, swapped: &swapped, head, padded };
-        for tile in 0..n_tokens.div_ceil(NR) {
+        for tile in 0..n_queries.div_ceil(NR) {
             work.tile(tile * NR, d_keys, d_values, |query, d_query| {
                 // SAFETY: each task has its own head.
                 let out = unsafe { out.part((query * n_heads + head) * head_dim, head_dim) };
@@ -119,10 +122,12 @@ impl Work<'_> {
     /// One tile of queries against all keys that it sees.
     fn tile(&self, begin: usize, d_keys: &mut [f32], d_values: &mut [f32], mut store: impl FnMut(usize, &[f32])) {
         let Self { isa, config, inputs, forward, swapped, head, padded, .. } = *self;
-        let (precision, head_dim, n_tokens) = (forward.precision, forward.head_dim, inputs.n_tokens);
+        let (precision, head_dim, n_queries) = (forward.precision, forward.head_dim, inputs.n_queries);
         let width = forward.n_heads * config.group * head_dim;
         let kv_head = head / config.group;
-        let present = NR.min(n_tokens - begin);
+        let present = NR.min(n_queries - begin);
+        // Where the first query stands in the sequence.
+        let begins_at = inputs.n_tokens - n_queries + begin;
         let query = |lane: usize| {
             (lane < present).then(|| &inputs.queries[(begin + lane) * inputs.stride + head * head_dim..][..head_dim])
         };
@@ -136,12 +141,12 @@ impl Work<'_> {
         pack_lanes(isa, forward, config.scale, query, &mut lanes[0]);
         pack_lanes(isa, forward, 1.0, gradient, &mut lanes[1]);
         let turned = [turn(isa, forward, config.scale, query), turn(isa, forward, 1.0, gradient)];
-        let mut positions = [begin as u32; NR];
+        let mut positions = [begins_at as u32; NR];
         let mut log_sum = [f32::INFINITY; NR];
         let mut along_output = [0.0; NR];
         for lane in 0..present {
-            positions[lane] = (begin + lane) as u32;
-            log_sum[lane] = inputs.attended.log_sum[head * n_tokens + begin + lane];
+            positions[lane] = (begins_at + lane) as u32;
+            log_sum[lane] = inputs.attended.log_sum[head * n_queries + begin + lane];
             let (output, d_output) = (&inputs.attended.output[place(lane)], &self.d_output[place(lane)]);
             along_output[lane] = sum(head_dim, |d| output[d] * d_output[d]);
         }

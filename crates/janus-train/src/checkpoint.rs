@@ -6,31 +6,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use janus_eval::benchmark::Log;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{AdamW, Error, Result, log::ValidationRecord};
+use crate::{AdamW, Error, Result};
 
-/// Where a run is.
+/// Where a run is; `V` is what a validation of it tells.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Checkpoint {
+pub(crate) struct Checkpoint<V> {
     /// The adapter's values.
     pub(crate) values: Vec<Vec<f32>>,
     /// The optimizer's moments, and its step.
     pub(crate) optimizer: AdamW,
-    pub(crate) state: State,
+    pub(crate) state: State<V>,
 }
 
 /// The small part of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct State {
+pub(crate) struct State<V> {
     /// Steps done.
     pub(crate) step: u64,
     /// Those of them that moved the adapter: a step whose samples are all too long does not.
     pub(crate) optimizer_step: u64,
+    /// Attempts that were drawn to reflect on; phase 1 draws none.
+    #[serde(default)]
+    pub(crate) drawn: u64,
     /// The best validation so far; its adapter lies in the folder.
-    pub(crate) best: Option<ValidationRecord>,
+    pub(crate) best: Option<V>,
     /// What the run was asked for.
     pub(crate) settings: Value,
 }
@@ -43,7 +47,7 @@ pub(crate) fn exists(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
-impl Checkpoint {
+impl<V: Serialize + DeserializeOwned> Checkpoint<V> {
     /// Writes it beside the earlier one, and then in its place: a kill leaves one of the two.
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
@@ -74,7 +78,7 @@ impl Checkpoint {
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
         let state = metadata.metadata().as_ref().and_then(|texts| texts.get("state"));
         let state = state.ok_or_else(|| damaged("it has no state".to_owned()))?;
-        let state: State = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
+        let state: State<V> = serde_json::from_str(state).map_err(|error| damaged(error.to_string()))?;
         let read = |kind: &str| -> Result<Vec<Vec<f32>>> {
             let vector = |(at, length): (usize, &usize)| {
                 let tensor = tensors.tensor(&format!("{kind}.{at}")).map_err(|error| damaged(error.to_string()))?;
@@ -92,6 +96,17 @@ impl Checkpoint {
             (state.optimizer_step, first_moments, second_moments);
         Ok(Self { values, optimizer, state })
     }
+}
+
+/// Leaves in a log what was done up to a step, and returns it; `step` tells when a line was written.
+pub(crate) fn cut_log<L: Serialize + DeserializeOwned>(path: &Path, done: u64, step: fn(&L) -> u64) -> Result<Vec<L>> {
+    let (_, mut lines) = Log::open::<L>(path)?;
+    // A run that has no checkpoint begins anew, with its first validation.
+    lines.retain(|line| step(line) <= done && done > 0);
+    let text: String =
+        lines.iter().map(|line| serde_json::to_string(line).expect("numbers and strings") + "\n").collect();
+    replace(path, text.as_bytes())?;
+    Ok(lines)
 }
 
 /// Replaces a file as a whole.

@@ -81,7 +81,7 @@ pub(crate) fn draw(lines: &[LogLine], folder: &Path) -> Result<()> {
 }
 
 /// Each point the mean of itself and up to 19 before it.
-fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(crate) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mean = |end: usize| {
         let window = &points[end.saturating_sub(19)..=end];
         (points[end].0, window.iter().map(|(_, y)| y).sum::<f64>() / window.len() as f64)

@@ -76,6 +76,14 @@ pub enum Error {
         /// What was asked for now.
         now: String,
     },
+    /// Every attempt of phase 1 was right, so there is nothing to reflect on.
+    #[error(
+        "none of {attempted} samples failed in any attempt: there is nothing to reflect on; attempt more of them, or with a higher temperature"
+    )]
+    NoFailure {
+        /// Samples that were attempted.
+        attempted: usize,
+    },
     /// The loss or a gradient overflowed.
     #[error("step {step}: the loss or a gradient is not a number; a lower learning rate may help")]
     NotANumber {

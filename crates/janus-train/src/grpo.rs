@@ -1,6 +1,8 @@
 //! Losses of group-relative policy optimisation, as functions of the credited tokens' log-probabilities: the loss and its
 //! gradient, in closed form. A step hands the gradient to the log-probabilities' own backward pass.
 
+use janus_data::{UnknownName, by_name};
+
 /// How the losses of tokens become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Aggregation {
@@ -13,6 +15,35 @@ pub enum Aggregation {
     Dapo,
     /// The sum over the completions of the whole step and the largest length of one (Dr. GRPO, arXiv 2503.20783).
     DrGrpo,
+}
+
+impl Aggregation {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Grpo, Self::Bnpo, Self::Dapo, Self::DrGrpo];
+
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpo => "grpo",
+            Self::Bnpo => "bnpo",
+            Self::Dapo => "dapo",
+            Self::DrGrpo => "dr_grpo",
+        }
+    }
+}
+
+impl std::fmt::Display for Aggregation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Aggregation {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        by_name(name, &Self::ALL, Self::name)
+    }
 }
 
 /// What is compared with the policy that sampled.

@@ -10,7 +10,7 @@ mod rope;
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, s};
 #[cfg(feature = "kernels")]
 use janus_kernels::on_a_worker;
 
@@ -38,6 +38,8 @@ use crate::{
 pub struct TokenBatch {
     ids: Vec<i32>,
     lengths: Vec<usize>,
+    /// Whether the rows behind the first one go on where it ends.
+    branches: bool,
 }
 
 impl TokenBatch {
@@ -48,7 +50,38 @@ impl TokenBatch {
     pub fn new(rows: &[TokenIds]) -> Self {
         let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
         assert!(!rows.is_empty() && !lengths.contains(&0), "a batch needs rows, and each row a token");
-        Self { ids: rows.iter().flat_map(|row| row.iter().map(|id| *id as i32)).collect(), lengths }
+        let ids = rows.iter().flat_map(|row| row.iter().map(|id| *id as i32)).collect();
+        Self { ids, lengths, branches: false }
+    }
+
+    /// Continuations of one prompt, which is the first row and is read once for all of them. Each continuation sees the
+    /// prompt and itself.
+    ///
+    /// # Panics
+    /// When the prompt or a continuation has no token.
+    pub fn branches(prompt: &TokenIds, continuations: &[TokenIds]) -> Self {
+        let rows: Vec<TokenIds> = std::iter::once(prompt).chain(continuations).cloned().collect();
+        Self { branches: true, ..Self::new(&rows) }
+    }
+
+    /// How many tokens stand in front of each row.
+    fn starts(&self) -> Vec<usize> {
+        let behind = if self.branches { self.lengths[0] } else { 0 };
+        (0..self.lengths.len()).map(|row| if row == 0 { 0 } else { behind }).collect()
+    }
+
+    /// The same with every row read from the prompt's first token, for devices that cannot share it.
+    fn whole(&self) -> Self {
+        let (prompt, mut rest) = self.ids.split_at(self.lengths[0]);
+        let (mut ids, mut lengths) = (prompt.to_vec(), vec![prompt.len()]);
+        for length in &self.lengths[1..] {
+            let (own, others) = rest.split_at(*length);
+            ids.extend_from_slice(prompt);
+            ids.extend_from_slice(own);
+            lengths.push(prompt.len() + length);
+            rest = others;
+        }
+        Self { ids, lengths, branches: false }
     }
 
     /// How many tokens each row has.
@@ -70,6 +103,21 @@ pub struct HiddenStates {
 }
 
 impl HiddenStates {
+    /// Of branches that were read as whole rows, the states of the rows as they stand in `batch`.
+    fn behind_first(self, batch: &TokenBatch) -> Self {
+        let starts = batch.starts();
+        let own = |states: &Tensor<2>| {
+            let mut first = 0;
+            let rows = self.lengths.iter().zip(&starts).map(|(length, start)| {
+                first += length;
+                states.clone().slice(s![first - length + start..first, ..])
+            });
+            Tensor::cat(rows.collect(), 0)
+        };
+        let (last, inner) = (own(&self.last), self.inner.iter().map(own).collect());
+        Self { last, inner, lengths: batch.lengths.clone(), rounded: self.rounded }
+    }
+
     /// The index of a row's token among all tokens.
     ///
     /// # Panics
@@ -202,7 +250,7 @@ impl Decoder {
         keep_inner: bool,
     ) -> Result<HiddenStates> {
         let layers: Vec<usize> = if keep_inner { (0..self.blocks.len()).collect() } else { Vec::new() };
-        self.run(batch, &vec![0; batch.lengths.len()], &layers, None, adapters, Mode::Reading)
+        self.run(batch, &batch.starts(), &layers, None, adapters, Mode::Reading)
     }
 
     /// The same with an adapter whose values autodiff tracks.
@@ -215,8 +263,8 @@ impl Decoder {
         adapter: &Adapter,
         training: TrainingPass,
     ) -> Result<HiddenStates> {
-        let n_rows = batch.lengths.len();
-        self.run(batch, &vec![0; n_rows], &[], None, &vec![Some(adapter); n_rows], Mode::Training(training))
+        let adapters = vec![Some(adapter); batch.lengths.len()];
+        self.run(batch, &batch.starts(), &[], None, &adapters, Mode::Training(training))
     }
 
     /// Reads further tokens of the rows `rows` of a cache, and lengthens them by each row's number of tokens; adapters
@@ -307,6 +355,19 @@ impl Decoder {
         // DoRA's gradient is burn's own.
         let fused = self.compute.is_fused()
             && !(matches!(mode, Mode::Training(_)) && adapter(0).is_some_and(Adapter::has_dora));
+        if batch.branches {
+            assert!(slot.is_none(), "branches are read without a cache");
+            let one = (1..n_rows).all(|row| match (adapter(0), adapter(row)) {
+                (Some(a), Some(b)) => std::ptr::eq(a, b),
+                (None, None) => true,
+                _ => false,
+            });
+            if !(fused && one) {
+                let whole = batch.whole();
+                let states = self.run(&whole, &vec![0; n_rows], layers, None, adapters, mode)?;
+                return Ok(states.behind_first(batch));
+            }
+        }
         // Neighbours are read together where one adapter reads them; burn's primitives want one length and rows of
         // the cache that follow each other.
         let places = slot.as_ref().map(|slot| slot.rows);
@@ -324,7 +385,8 @@ impl Decoder {
             let rows = rows[0]..rows[0] + rows.len();
             let lengths = batch.lengths[rows.clone()].to_vec();
             let count: usize = lengths.iter().sum();
-            let part = TokenBatch { ids: batch.ids[first..first + count].to_vec(), lengths };
+            let ids = batch.ids[first..first + count].to_vec();
+            let part = TokenBatch { ids, lengths, branches: batch.branches };
             let starts = &starts[rows.clone()];
             let slot =
                 slot.as_mut().map(|slot| CacheSlot { cache: &mut *slot.cache, rows: &slot.rows[rows.clone()], starts });
@@ -449,6 +511,7 @@ fn segments(batch: &TokenBatch, starts: &[usize], slot: Option<&CacheSlot<'_>>) 
             length: *length,
             cache_row: slot.map_or(0, |slot| slot.rows[row]),
             cached: starts[row],
+            prefix: if batch.branches { starts[row] } else { 0 },
         }
     };
     Arc::new(batch.lengths.iter().enumerate().map(segment).collect())

@@ -27,6 +27,8 @@ pub struct GenerateConfig {
     pub stop_ids: Vec<u32>,
     /// Texts that end the text and are not part of it.
     pub stop_texts: Vec<String>,
+    /// Whether the log-probability of each token is kept.
+    pub logprobs: bool,
 }
 
 /// Why writing ended.
@@ -41,7 +43,7 @@ pub enum FinishReason {
 }
 
 /// What was written behind one prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// The tokens whose text is [`Generated::text`], or begins it where a stop text begins inside a token.
     pub ids: TokenIds,
@@ -53,6 +55,11 @@ pub struct Generated {
     pub n_tokens: usize,
     /// How often an end came too early.
     pub waits: usize,
+    /// The stop token that ended it, which is not among [`Generated::ids`].
+    pub end: Option<u32>,
+    /// Where they were asked for, the log-probability of each of [`Generated::ids`] and then of [`Generated::end`] when it
+    /// was chosen, at temperature 1.
+    pub logprobs: Vec<f32>,
 }
 
 impl GenerateConfig {
@@ -63,6 +70,7 @@ impl GenerateConfig {
         };
         match self.min_tokens {
             least if least > self.max_tokens => refuse("at most the most tokens", least),
+            least if least > 0 && self.logprobs => refuse("0 where log-probabilities are kept", least),
             least if least > 0 && self.wait.is_empty() => {
                 refuse("0, for nothing can stand in the place of an end", least)
             }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, ops::ControlFlow};
 use super::{
     Sampler,
     batch::{FinishReason, GenerateConfig, Generated},
+    sampler::logprob,
 };
 use crate::{
     Error, Result,
@@ -20,6 +21,8 @@ pub(super) struct Row {
     /// How much of the text was handed out, in bytes.
     handed: usize,
     pub(super) reason: Option<FinishReason>,
+    /// The stop token that ended it.
+    end: Option<u32>,
     /// Of the token behind the last one that the cache holds.
     pub(super) logits: Vec<f32>,
     /// Hidden states of the prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
@@ -27,6 +30,8 @@ pub(super) struct Row {
     /// Tokens that come next whatever the model says.
     forced: VecDeque<u32>,
     waits: usize,
+    /// Of each token that is written, where they are asked for.
+    logprobs: Vec<f32>,
     /// Tokens that were written and taken back, for they would have ended the text too early.
     taken_back: usize,
 }
@@ -56,13 +61,17 @@ impl Row {
             self.reason = Some(FinishReason::Length);
             return Ok(());
         }
+        let logits = std::mem::take(&mut self.logits);
+        let seen = config.logprobs.then(|| logits.clone());
         let next = match self.forced.pop_front() {
             Some(id) => id,
             None => {
-                let next = sampler.next(std::mem::take(&mut self.logits), &[&self.prompt, &self.written]);
+                let next = sampler.next(logits, &[&self.prompt, &self.written]);
                 match config.stop_ids.contains(&next) {
                     true if self.written.len() >= config.min_tokens => {
                         self.reason = Some(FinishReason::StopId);
+                        self.end = Some(next);
+                        self.logprobs.extend(seen.map(|logits| logprob(&logits, next)));
                         return Ok(());
                     }
                     true => self.wait(&config.wait),
@@ -70,6 +79,7 @@ impl Row {
                 }
             }
         };
+        self.logprobs.extend(seen.map(|logits| logprob(&logits, next)));
         self.push(next, tokenizer, on_text)?;
         let Some(kept) = self.in_front_of(&config.stop_texts, tokenizer)? else { return Ok(()) };
         if kept >= config.min_tokens {
@@ -78,6 +88,7 @@ impl Row {
         }
         self.taken_back += self.written.len() - kept;
         self.written.0.truncate(kept);
+        self.logprobs.truncate(kept);
         let next = self.wait(&config.wait);
         self.push(next, tokenizer, on_text)
     }
@@ -132,6 +143,10 @@ impl Row {
             self.written.0.truncate(kept);
         }
         let reason = self.reason.unwrap_or(FinishReason::Length);
-        Ok(Generated { ids: self.written.clone(), text: self.text.clone(), reason, n_tokens, waits: self.waits })
+        let end = self.end;
+        let mut logprobs = std::mem::take(&mut self.logprobs);
+        logprobs.truncate(self.written.len() + usize::from(end.is_some()));
+        let (ids, text) = (self.written.clone(), self.text.clone());
+        Ok(Generated { ids, text, reason, n_tokens, waits: self.waits, end, logprobs })
     }
 }

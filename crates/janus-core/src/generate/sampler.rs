@@ -48,6 +48,13 @@ impl Sampling {
     }
 }
 
+impl Sampling {
+    /// Whether every token can come next.
+    fn keeps_all(&self) -> bool {
+        self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
+    }
+}
+
 /// Chooses the tokens of one row.
 #[derive(Debug)]
 pub(crate) struct Sampler {
@@ -75,6 +82,9 @@ impl Sampler {
         }
         if sampling.temperature == 0.0 {
             return most_likely(&logits);
+        }
+        if sampling.keeps_all() {
+            return self.draw(&logits);
         }
         let mut candidates: Vec<(u32, f64)> = logits
             .iter()
@@ -107,6 +117,28 @@ impl Sampler {
         }
         kept.last().map_or(0, |(id, _)| *id)
     }
+
+    /// A token where nothing is filtered out: in the order of ids, for then nothing needs sorting.
+    fn draw(&mut self, logits: &[f32]) -> u32 {
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let temperature = self.sampling.temperature;
+        let weights: Vec<f64> = logits.iter().map(|logit| (f64::from(logit - most) / temperature).exp()).collect();
+        let mut left = self.rng.random::<f64>() * weights.iter().sum::<f64>();
+        for (id, weight) in weights.iter().enumerate() {
+            left -= weight;
+            if left < 0.0 {
+                return id as u32;
+            }
+        }
+        most_likely(logits)
+    }
+}
+
+/// The logarithm of the probability of one token among all.
+pub(crate) fn logprob(logits: &[f32], id: u32) -> f32 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    (f64::from(logits[id as usize] - most) - total.ln()) as f32
 }
 
 /// The id of the largest logit, the first of equals.
@@ -143,6 +175,12 @@ mod tests {
         let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
         let counts = counts(sampling, &[0.0, 3f32.ln()], &[]);
         assert!((2850..3150).contains(&counts[1]), "expected about 3000, found {}", counts[1]);
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_softmax() {
+        let logits = [0.0, 3f32.ln(), f32::NEG_INFINITY];
+        assert!((logprob(&logits, 1) - 0.75f32.ln()).abs() < 1e-6 && logprob(&logits, 2) == f32::NEG_INFINITY);
     }
 
     #[test]

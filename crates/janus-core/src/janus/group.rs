@@ -117,6 +117,7 @@ impl Janus {
             wait: self.tokenizer.encode_continuation(&config.wait)?,
             stop_ids: self.stop_ids.clone(),
             stop_texts: vec![VERDICT.to_owned()],
+            logprobs: false,
         };
         let most = config.votes.most;
         let mut votes: Vec<Vec<Vote>> = group.iter().map(|_| Vec::with_capacity(most)).collect();

@@ -5,6 +5,7 @@ mod answered;
 mod bundled;
 mod config;
 mod group;
+mod reflect;
 mod states;
 mod votes;
 
@@ -16,6 +17,7 @@ use janus_http::{Claim, Facts, HttpPair};
 use self::{adapters::Attached, bundled::InUse};
 pub use self::{
     config::{AssessConfig, Effort, JanusConfig, SecondLook},
+    reflect::{Attempt, WriteConfig},
     states::StateStore,
     votes::{CastVote, VoteRule, Votes},
 };

@@ -1,6 +1,9 @@
 //! The attention half of a block over slices: `x + scale * norm(o(attention(rotated(q, k), v)))`.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 use janus_kernels::{
     Attended, AttentionConfig, AttentionInputs, Buffer, Isa, Kept, KeyValues, Precision, Store, attention,
@@ -47,6 +50,8 @@ pub(crate) struct Segment {
     /// Its row in the cache, and how many tokens stand there already.
     pub(crate) cache_row: usize,
     pub(crate) cached: usize,
+    /// How many rows of the pass, the first ones, it has read before its own; without a cache.
+    pub(crate) prefix: usize,
 }
 
 /// One run of an attention half.
@@ -235,7 +240,8 @@ impl AttentionCall {
                     tokens
                 }
                 None => {
-                    own = self.key_values(segment.length);
+                    own = self.key_values(segment.prefix + segment.length);
+                    own.append(isa, segment.prefix, &qkv[q..], &qkv[q + kv..], stride);
                     &mut own
                 }
             };
@@ -324,23 +330,37 @@ impl AttentionCall {
         let mut d_qkv = Buffer::scratch(qkv.len());
         let shape = self.key_values(0);
         for (segment, log_sum) in self.segments.iter().zip(&inner.log_sums) {
-            let rows = &qkv[segment.first * stride..][..segment.length * stride];
+            let rows = segment.first * stride..(segment.first + segment.length) * stride;
             let place = segment.first * q..(segment.first + segment.length) * q;
             let attended = Attended { output: attended[place.clone()].to_vec(), log_sum: log_sum.clone() };
+            // What it has read before its own rows stands in front of them.
+            let read: Cow<'_, [f32]> = match segment.prefix {
+                0 => Cow::Borrowed(&qkv[rows.clone()]),
+                prefix => Cow::Owned([&qkv[..prefix * stride], &qkv[rows.clone()]].concat()),
+            };
             let inputs = AttentionInputs {
-                queries: rows,
-                keys: &rows[q..],
-                values: &rows[q + kv..],
+                queries: &qkv[rows.clone()],
+                keys: &read[q..],
+                values: &read[q + kv..],
                 stride,
-                n_tokens: segment.length,
+                n_tokens: segment.prefix + segment.length,
+                n_queries: segment.length,
                 attended: &attended,
             };
             let gradients = attention_backward(isa, &weights.config, &inputs, &d_attended[place], &shape);
-            let to = &mut d_qkv[segment.first * stride..][..segment.length * stride];
+            let to = &mut d_qkv[rows];
+            let own = segment.prefix * kv;
             each_row(to, stride, stride, |row, to| {
                 to[..q].copy_from_slice(&gradients.queries[row * q..][..q]);
-                to[q..q + kv].copy_from_slice(&gradients.keys[row * kv..][..kv]);
-                to[q + kv..].copy_from_slice(&gradients.values[row * kv..][..kv]);
+                to[q..q + kv].copy_from_slice(&gradients.keys[own + row * kv..][..kv]);
+                to[q + kv..].copy_from_slice(&gradients.values[own + row * kv..][..kv]);
+            });
+            // The prefix is an earlier segment: its own gradients stand there already.
+            let shared = &mut d_qkv[..segment.prefix * stride];
+            each_row(shared, stride, stride, |row, to| {
+                let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                add(&mut to[q..q + kv], &gradients.keys[row * kv..][..kv]);
+                add(&mut to[q + kv..], &gradients.values[row * kv..][..kv]);
             });
         }
         drop((attended, d_attended, qkv));

@@ -3,6 +3,7 @@
 //! One writer, many readers (WAL); each call is one transaction, so a kill loses at most the one in flight. The calls
 //! block: training and evaluation are not asynchronous, and the store keeps the runtime to itself.
 
+mod attempts;
 mod states;
 
 use std::{
@@ -20,6 +21,8 @@ use sqlx::{
 use tokio::runtime::Runtime;
 
 use crate::{Error, Origin, Part, Result, Sample};
+
+pub use self::attempts::StoredAttempt;
 
 /// The numbered migrations.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");

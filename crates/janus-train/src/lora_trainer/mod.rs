@@ -13,9 +13,9 @@ use janus_eval::benchmark::Log;
 pub use self::config::{LoraSummary, LoraTrainerConfig, TrainingProgress};
 use crate::{
     AdamW, Batch, Error, Example, Result, Schedule, card,
-    checkpoint::{self, Checkpoint, State, io, replace},
+    checkpoint::{self, Checkpoint, State, cut_log, io, replace},
     clip_global_norm, curves,
-    log::{LogLine, SPIKE_WINDOW, SampleLoss, StepRecord, logged, spike_bound},
+    log::{LogLine, SPIKE_WINDOW, SampleLoss, StepRecord, ValidationRecord, logged, spike_bound},
     order::{Form, Order},
     step,
     tensors::{read, tensor},
@@ -110,10 +110,14 @@ impl<'a> LoraTrainer<'a> {
             run
         } else {
             let values = fresh.values().into_iter().map(read).collect::<Result<_>>()?;
-            Checkpoint { values, optimizer, state: State { step: 0, optimizer_step: 0, best: None, settings } }
+            Checkpoint {
+                values,
+                optimizer,
+                state: State { step: 0, optimizer_step: 0, drawn: 0, best: None, settings },
+            }
         };
         let log_path = folder.join("log.jsonl");
-        let mut lines = cut_log(&log_path, run.state.step)?;
+        let mut lines = cut_log(&log_path, run.state.step, LogLine::step)?;
         let (mut log, _) = Log::open::<LogLine>(&log_path)?;
         let steps = self.steps();
         progress.begin(run.state.step, steps);
@@ -178,7 +182,7 @@ impl<'a> LoraTrainer<'a> {
         adapter: &mut Adapter,
         batch: &[(usize, Form)],
         learning_rate: f64,
-        run: &mut Checkpoint,
+        run: &mut Checkpoint<ValidationRecord>,
         lines: &[LogLine],
     ) -> Result<(StepRecord, f64)> {
         let start = Instant::now();
@@ -272,7 +276,7 @@ impl<'a> LoraTrainer<'a> {
     fn validate(
         &self,
         adapter: &Adapter,
-        run: &mut Checkpoint,
+        run: &mut Checkpoint<ValidationRecord>,
         folder: &Path,
         lines: &mut Vec<LogLine>,
         log: &mut Log,
@@ -315,15 +319,4 @@ fn keep(line: LogLine, lines: &mut Vec<LogLine>, log: &mut Log) -> Result<()> {
     log.write(&line)?;
     lines.push(line);
     Ok(())
-}
-
-/// Leaves in a log what was done up to a step, and returns it.
-fn cut_log(path: &Path, step: u64) -> Result<Vec<LogLine>> {
-    let (_, mut lines) = Log::open::<LogLine>(path)?;
-    // A run that has no checkpoint begins anew, with its first validation.
-    lines.retain(|line| line.step() <= step && step > 0);
-    let text: String =
-        lines.iter().map(|line| serde_json::to_string(line).expect("numbers and strings") + "\n").collect();
-    replace(path, text.as_bytes())?;
-    Ok(lines)
 }
