@@ -40,13 +40,14 @@ fn main() -> ExitCode {
 
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
+    let sets = args.ablation.of(sets, args.common.seed);
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     if args.ablation.any() {
         return args.ablation.run(&mut janus, &systems, &sets, &args.output);
     }
     let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
-    let count = systems.study.variants.len() + systems.bundles.len();
+    let count = systems.study.count() + systems.bundles.len();
     let mut bar = Bar::findings(sets.iter().map(|set| set.samples.len() * count).sum());
     let result = sets.iter().try_for_each(|set| {
         let general = general.as_mut().map(|general| general.model());

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_examples::{CommonArgs, DatasetArgs, generate, run};
+use janus_examples::{AgentsArgs, CommonArgs, DatasetArgs, generate, run};
 use janus_synth::{GenerateConfig, Instruction};
 
 /// Makes labelled samples in twins: one pair for which a claim holds, one for which it does not.
@@ -28,9 +28,6 @@ struct Args {
     /// Leave the quality agent and the browser out
     #[arg(long)]
     uncurated: bool,
-    /// Which agents: auto or builtin
-    #[arg(long, default_value = "auto", value_parser = ["auto", "builtin"])]
-    agents: String,
     /// JSON Lines with samples written by hand, which go to the training part
     #[arg(long)]
     hand: Option<PathBuf>,
@@ -43,6 +40,8 @@ struct Args {
     /// Go on behind what an earlier run stored
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    agents: AgentsArgs,
     #[command(flatten)]
     dataset: DatasetArgs,
     #[command(flatten)]
@@ -60,6 +59,9 @@ fn data_generator(args: Args) -> anyhow::Result<ExitCode> {
     if args.verify {
         return args.dataset.verify(args.vuln);
     }
+    if let Some(code) = args.agents.dry_run(args.num)? {
+        return Ok(code);
+    }
     let config = GenerateConfig {
         seed: args.common.seed,
         num: args.num,
@@ -68,6 +70,5 @@ fn data_generator(args: Args) -> anyhow::Result<ExitCode> {
         only_vulnerable: args.nofp,
         curated: !args.uncurated,
     };
-    println!("agents: builtin");
-    generate(config, args.templates.as_deref(), args.hand.as_deref(), &args.dataset, args.resume)
+    generate(config, args.templates.as_deref(), args.hand.as_deref(), &args.agents, &args.dataset, args.resume)
 }

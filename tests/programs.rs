@@ -1,6 +1,8 @@
 //! The programs end to end: what a user types, what comes back.
 
 // Here, for they need the store, the generator and the programs.
+#[path = "agents.rs"]
+mod agents;
 #[path = "makers.rs"]
 mod makers;
 #[path = "published.rs"]

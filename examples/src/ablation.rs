@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
-use janus_core::{Analysis, AssessConfig, Janus, VulnCategory};
+use janus_core::{Analysis, AssessConfig, Janus};
 use janus_eval::{Knob, LabelledSet, ScalingStudy};
 
 use crate::{Bar, systems::Systems};
@@ -15,15 +15,23 @@ pub struct AblationArgs {
     /// separated by commas
     #[arg(long, value_delimiter = ',')]
     ablation: Vec<Knob>,
-    /// Findings of each category that --ablation answers, twins together
-    #[arg(long, default_value_t = 40)]
-    findings: usize,
+    /// Findings of each category, drawn by --seed, twins together [default: all; 40 with --ablation]
+    #[arg(long)]
+    findings: Option<usize>,
 }
 
 impl AblationArgs {
     /// Whether something is varied.
     pub fn any(&self) -> bool {
         !self.ablation.is_empty()
+    }
+
+    /// The findings that were asked for.
+    pub fn of(&self, sets: Vec<LabelledSet>, seed: u64) -> Vec<LabelledSet> {
+        match self.findings.filter(|_| !self.any()) {
+            Some(count) => sets.iter().map(|set| set.some(count, seed)).collect(),
+            None => sets,
+        }
     }
 
     /// Varies it with the first bundle, or the first variant where there is none, and prints the tables.
@@ -46,7 +54,7 @@ impl AblationArgs {
             (None, variant) => base.variant = *variant.context("--ablation needs a bundle or --variants")?,
         }
         let [set] = sets else { anyhow::bail!("--ablation reads one set: give --set or --db") };
-        let set = some(set, self.findings);
+        let set = set.some(self.findings.unwrap_or(40), base.seed);
         let mut study = ScalingStudy::open(folder, janus, &base)?;
         let mut bar = Bar::findings(study.missing(&self.ablation, &set));
         let result = study.run(janus, &base, &self.ablation, &set, &mut bar);
@@ -55,13 +63,4 @@ impl AblationArgs {
         result?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The first findings of each category, a twin with its twin.
-fn some(set: &LabelledSet, count: usize) -> LabelledSet {
-    let mut samples = Vec::new();
-    for category in VulnCategory::ALL {
-        samples.extend(set.samples.iter().filter(|sample| sample.claim.category == category).take(count).cloned());
-    }
-    LabelledSet { samples, ..set.clone() }
 }

@@ -12,10 +12,10 @@ use janus_data::{Part, Run, Sample, Store, input, split, template};
 use janus_eval::{Histogram, describe};
 use janus_http::Facts;
 use janus_synth::{
-    Browser, GenerateConfig, Generator, HeaderTest, Ledger, OBSERVABLE, Outcome, PayloadTest, policy, xss,
+    Browser, GenerateConfig, Generator, HeaderTest, Ledger, OBSERVABLE, Outcome, PayloadTest, find_browser, policy, xss,
 };
 
-use crate::{Bar, CommonArgs, ModelArgs, datasets, stopped};
+use crate::{AgentsArgs, Bar, CommonArgs, ModelArgs, agents::print_calls, datasets, stopped};
 
 /// Flags of programs that read or write samples.
 #[derive(clap::Args, Debug)]
@@ -197,6 +197,7 @@ pub fn generate(
     config: GenerateConfig,
     templates: Option<&Path>,
     hand: Option<&Path>,
+    agents: &AgentsArgs,
     dataset: &DatasetArgs,
     resume: bool,
 ) -> anyhow::Result<ExitCode> {
@@ -204,7 +205,7 @@ pub fn generate(
     let path = templates.unwrap_or(&default);
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let pairs = template::parse(&bytes).with_context(|| path.display().to_string())?;
-    let settings = format!("{config:?} templates {} hand {hand:?}", bytes.len());
+    let settings = format!("{config:?} templates {} hand {hand:?}{}", bytes.len(), agents.settings()?);
     let mut store = Store::open(&dataset.db)?;
     let run = match store.last_run()? {
         Some(run) if resume && !run.finished => {
@@ -224,20 +225,28 @@ pub fn generate(
         Some(file) if run.next == 0 => read_hand(file)?,
         _ => Vec::new(),
     };
-    let browser = if config.curated && config.category != Some(VulnCategory::HttpHeaders) {
-        Some(Browser::launch(dataset.tabs)?)
-    } else {
-        None
-    };
+    // Labels of built-in headers are the policy table's; a model's headers may need a browser, where there is one.
+    let needs = config.category != Some(VulnCategory::HttpHeaders) || agents.is_model()? && find_browser().is_some();
+    let browser = (config.curated && needs).then(|| Browser::launch(dataset.tabs)).transpose()?;
     let (num, seed) = (config.num, config.seed);
-    let mut generator = Generator::new(config, pairs, browser)?;
+    let generator = Generator::new(config, pairs, browser)?;
+    let (mut generator, office) = agents.equip(generator, &dataset.db, seed)?;
     let bar = Bar::samples((num - run.next.min(num)) as usize);
     let mut ledger = StoreLedger { store, run, bar, hand };
     let made = generator.run(&mut ledger);
     let StoreLedger { mut store, mut run, bar, .. } = ledger;
     drop(bar);
-    made?;
     print_tally(&generator);
+    if let Some(office) = office {
+        print_calls(&mut store, &generator, office.spent())?;
+    }
+    // Its calls are written over a connection of their own, which packing cannot have beside it.
+    drop(generator);
+    if let Err(janus_synth::Error::Budget { budget, spent }) = made {
+        println!("stopped at {} of {num}: of {budget} tokens {spent} are spent; go on with --resume", run.next);
+        return Ok(ExitCode::SUCCESS);
+    }
+    made?;
     if run.next < num {
         anyhow::bail!("stopped after {} of {num}: go on with --resume", run.next);
     }

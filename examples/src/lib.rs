@@ -1,6 +1,7 @@
 //! What every program shares: `.env`, the common flags, logging, progress, tables. The work is the library's.
 
 mod ablation;
+mod agents;
 mod assessment;
 mod classification;
 mod evaluation;
@@ -24,6 +25,7 @@ use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use ablation::AblationArgs;
+pub use agents::AgentsArgs;
 pub use assessment::{AdapterArgs, AssessArgs};
 pub use classification::{ClassArgs, StatesArgs};
 pub use evaluation::{General, GeneralArgs, sets};

@@ -28,6 +28,9 @@ pub struct SystemsArgs {
     /// Whether an analysis is written: none or full
     #[arg(long, default_value_t)]
     analysis: Analysis,
+    /// Also ask each variant twice, with its own reflection in between
+    #[arg(long, conflicts_with = "controls_only")]
+    second_try: bool,
     #[command(flatten)]
     states: StatesArgs,
 }
@@ -72,6 +75,8 @@ impl SystemsArgs {
         model: &ModelArgs,
         common: &CommonArgs,
     ) -> anyhow::Result<Systems> {
+        let full = self.analysis == Analysis::Full;
+        anyhow::ensure!(full || !self.second_try, "--second-try reads analyses: --analysis full");
         let asked =
             |variant: Variant| !self.controls_only && (self.variants.is_empty() || self.variants.contains(&variant));
         let mut bundles = named_bundles(folders, janus)?;
@@ -92,7 +97,8 @@ impl SystemsArgs {
         let written =
             |variant: &Variant| !variant.has_head() && (adapted || !variant.is_fine_tuned()) && asked(*variant);
         let variants = Variant::ALL.into_iter().filter(written).collect();
-        let study = StudyConfig { base: model.short_name(), label: self.label.clone(), variants, assess };
+        let second_try = self.second_try;
+        let study = StudyConfig { base: model.short_name(), label: self.label.clone(), variants, assess, second_try };
         Ok(Systems { study, bundles, states: self.states.lazy() })
     }
 }

@@ -27,8 +27,17 @@ ROWS = [
     ("LoRA step 4x512, kept", ("lora_4x512", "bf16"), ("hf", ["--only", "lora_4x512"], "lora_4x512"), 2.5, 1 / 4),
     ("LoRA step 1x1024, made again", ("lora_1x1024_recomputed", "bf16"), ("hf", ["--only", "lora_1x1024"], "lora_1x1024"), 1.7, 1 / 6),
     ("LoRA step 4x512, made again", ("lora_4x512_recomputed", "bf16"), ("hf", ["--only", "lora_4x512"], "lora_4x512"), 1.7, 1 / 6),
+    ("prefill 1,024, int8", ("prefill_1024", "int8"), ("hf", ["--dtype", "bf16", "--only", "prefill"], "prefill_1024"), 2.0, None),
+    ("decode, one stream behind 128", ("decode_1", "bf16"), ("llama", ["--only", "decode"], "decode_after_128"), 1.5, 1.2),
+    ("decode, 8 streams behind 512, against one", ("decode_8", "bf16"), ("llama", ["--only", "decode"], "decode_after_512"), 5.0, None),
+    ("decode, 8 streams behind 512", ("decode_8", "bf16"), ("hf", ["--dtype", "bf16", "--only", "decode_8"], "decode_8"), 4.0, None),
+    ("GRPO step, 512 + 8 x 64", ("grpo_512+8x64", "bf16"), ("trl", [], "grpo_step_512+8x64"), 12.0, 1 / 8),
     ("load", ("load", "bf16"), ("llama", ["--only", "load"], "load"), 1.0, None),
 ]
+
+
+def script_of(row):
+    return row[2][0]
 
 
 def environment(given):
@@ -74,6 +83,7 @@ def main():
                 command = {
                     "hf": [python, HERE / "transformers_peft.py", args.model.parent, args.model.name],
                     "llama": [python, HERE / "llama_cpp_peer.py", args.model],
+                    "trl": [python, HERE / "trl_grpo.py", args.model.parent, args.model.name],
                 }[script]
                 theirs_of_round[key] = last_lines([*command, "--threads", str(args.threads), *arguments], args.threads)
             theirs = next(row for row in theirs_of_round[key] if row["what"] == what)
@@ -86,7 +96,8 @@ def main():
     ]
     for index, (name, _, _, wanted, share) in enumerate(rows):
         pairs = found[index]
-        loads = name == "load"
+        # These tell seconds alone.
+        loads = name == "load" or script_of(rows[index]) == "trl"
         value = (lambda row: row["seconds"]) if loads else (lambda row: row["tok_s"])
         ratios = [value(b) / value(a) if loads else value(a) / value(b) for a, b in pairs]
         show = (lambda v: f"{v:.2f} s") if loads else (lambda v: f"{v:,.0f} tok/s")

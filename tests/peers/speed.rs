@@ -3,8 +3,13 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use janus_core::{Adapter, DeviceChoice, LanguageModel, LoraConfig, Precision, TokenBatch, TokenIds, TrainingPass};
-use janus_train::{AdamW, AdamWConfig, Batch, Example, step};
+use janus_core::{
+    Adapter, DeviceChoice, GenerateConfig, Janus, JanusConfig, LanguageModel, LoraConfig, Precision, Sampling, Session,
+    TokenBatch, TokenIds, TrainingPass,
+};
+use janus_train::{
+    AdamW, AdamWConfig, Batch, Completion, Example, GrpoConfig, Rollout, group_advantages, policy_step, step,
+};
 
 /// Settings: file, work, device, precision, rounds.
 fn main() {
@@ -16,7 +21,13 @@ fn main() {
     let rounds: usize = next("the number of rounds").parse().expect("a number of rounds");
     let start = Instant::now();
     let compute = device.init(precision).unwrap_or_else(|error| panic!("{error}"));
-    let model = LanguageModel::load(&base, &compute).unwrap_or_else(|error| panic!("{error}"));
+    // Only what writes text has a tokenizer.
+    let config = JanusConfig { device, precision, bundle: None };
+    let janus = work.starts_with("grpo").then(|| Janus::load(&base, config).unwrap_or_else(|error| panic!("{error}")));
+    let model = match &janus {
+        Some(janus) => janus.model().clone(),
+        None => LanguageModel::load(&base, &compute).unwrap_or_else(|error| panic!("{error}")),
+    };
     let load = start.elapsed().as_secs_f64();
     let ids = |count: usize| TokenIds((0..count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect());
     let (tokens, seconds) = match work.as_str() {
@@ -47,6 +58,46 @@ fn main() {
                 }
             };
             (rows * 128, best(rounds, run))
+        }
+        // A step of phase 2: eight continuations of 64 tokens behind one prompt of 512, a reference beside the policy.
+        "grpo_512+8x64" => {
+            let tokenizer = janus.as_ref().expect("loaded above").tokenizer();
+            let mut policy = Adapter::new(&LoraConfig::default(), &model, 1).expect("a valid rank");
+            let reference = policy.frozen();
+            let mut values: Vec<Vec<f32>> =
+                policy.values().into_iter().map(|values| values.into_data().try_into_vec().expect("f32")).collect();
+            let mut optim = AdamW::new(AdamWConfig::default(), values.iter().map(Vec::len));
+            let loss = GrpoConfig { beta: 0.04, ..GrpoConfig::default() };
+            let rewards: Vec<f32> = (0..8u8).map(|at| f32::from(at % 2)).collect();
+            let run = || {
+                let frozen = policy.frozen();
+                let prompts = vec![ids(512); 8];
+                let mut session = Session::new(&model, prompts, vec![Some(&frozen); 8], 64, &[]).expect("fits");
+                let write = GenerateConfig {
+                    sampling: Sampling { temperature: 1.0, ..Sampling::default() },
+                    max_tokens: 64,
+                    logprobs: true,
+                    ..GenerateConfig::default()
+                };
+                let (rows, seeds): (Vec<usize>, Vec<u64>) = (0..8).map(|row| (row, row as u64)).unzip();
+                let go_on = &mut |_: usize, _: &str| std::ops::ControlFlow::Continue(());
+                let written = session.generate(&rows, tokenizer, &write, &seeds, go_on).expect("written");
+                drop(session);
+                let completions = written.into_iter().map(Completion::from).collect();
+                let advantages = group_advantages(&rewards, 8, true);
+                let rollout = Rollout { prompt: ids(512), completions, advantages };
+                let training = TrainingPass { keep_activations: true, seed: 1, step: optim.step };
+                let rollouts = [rollout];
+                let done =
+                    policy_step(&model, &policy, Some(&reference), &rollouts, &[], &loss, training).expect("fits");
+                optim.update(1e-4, &mut values, &done.gradients);
+                let tensors = values.iter().map(|values| {
+                    let data = burn::tensor::TensorData::new(values.clone(), [values.len()]);
+                    burn::tensor::Tensor::from_data(data, compute.device())
+                });
+                policy = policy.with_values(tensors.collect());
+            };
+            (512 + 8 * 64, best(rounds, run))
         }
         _ => {
             let (rows, length) = if work.starts_with("lora_1x1024") { (1, 1024) } else { (4, 512) };

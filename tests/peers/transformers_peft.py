@@ -1,6 +1,6 @@
 """Reference speeds of transformers and PEFT on this CPU. Prints one JSON object a line.
 
-usage: transformers_peft.py MODEL_DIR GGUF_FILE [--dtype f32|bf16] [--threads 2] [--only prefill|lora_1x1024|lora_4x512]
+usage: transformers_peft.py MODEL_DIR GGUF_FILE [--dtype f32|bf16] [--threads 2] [--only prefill|decode_8|lora_1x1024|lora_4x512]
 Peak memory is the process's: each row alone (--only) has its own. Times are the best of the rounds.
 """
 import argparse
@@ -17,7 +17,7 @@ parser.add_argument("model_dir")
 parser.add_argument("gguf")
 parser.add_argument("--dtype", default="bf16", choices=["f32", "bf16"])
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--only", choices=["prefill", "lora_1x1024", "lora_4x512"])
+parser.add_argument("--only", choices=["prefill", "decode_8", "lora_1x1024", "lora_4x512"])
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
@@ -47,7 +47,17 @@ if args.only in (None, "prefill"):
     with torch.inference_mode():
         for count in (512, 1024):
             say(f"prefill_{count}", count, best(lambda: model(ids[:, :count], logits_to_keep=1), 5))
-if args.only != "prefill":
+if args.only in (None, "decode_8"):
+    # Eight rows behind 512 tokens each, 128 tokens a row; the prompts are read before the clock starts.
+    with torch.inference_mode():
+        def decode():
+            cache = model(ids[:, :512].repeat(8, 1), use_cache=True, logits_to_keep=1).past_key_values
+            begin = time.perf_counter()
+            for i in range(128):
+                cache = model(torch.full((8, 1), 100 + i), past_key_values=cache, use_cache=True).past_key_values
+            return time.perf_counter() - begin
+        say("decode_8", 8 * 128, min(decode() for _ in range(2)))
+if args.only not in ("prefill", "decode_8"):
     modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     adapted = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=modules)).train()
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-4)

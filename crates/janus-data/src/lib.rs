@@ -32,7 +32,7 @@ pub use error::{Error, Result, UnknownName, by_name, error_chain};
 pub use finding::Finding;
 pub use sample::{Origin, Part, Sample};
 #[cfg(feature = "sqlite")]
-pub use store::{Run, Store, StoredAttempt};
+pub use store::{CallSum, Run, Store, StoredAttempt, StoredCall, StoredReply};
 pub use verdict::{
     Audit, Budget, Evidence, LookBudget, MessagePart, Probability, TokenCounts, Variant, Verdict, VerdictLabel,
     VerdictRecord, VoteCounts,

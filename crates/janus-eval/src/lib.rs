@@ -32,6 +32,7 @@ pub mod interval;
 pub mod metrics;
 pub mod report;
 mod scaling;
+mod second;
 mod study;
 
 pub use analysis::{Reader, WrittenAnalysis};

@@ -9,6 +9,8 @@ use std::{
 use janus_core::{Analysis, AssessConfig, Bundle, Janus, Progress, StateStore, Variant};
 use janus_data::{Sample, split};
 use janus_http::VulnCategory;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
     benchmark::{self, Evaluated, Log, WrittenAnswer},
     head::HeadUnderTest,
     report,
+    second::second_attempts,
 };
 
 /// Labelled samples to evaluate on.
@@ -29,6 +32,30 @@ pub struct LabelledSet {
     pub training: Vec<Sample>,
 }
 
+impl LabelledSet {
+    /// At most so many findings of each category, drawn by a seed; twins stay together.
+    pub fn some(&self, count: usize, seed: u64) -> Self {
+        let mut units: Vec<Vec<&Sample>> = Vec::new();
+        let mut unit_of: HashMap<&str, usize> = HashMap::new();
+        for sample in &self.samples {
+            let twin = sample.origin.twin.as_deref().and_then(|twin| unit_of.get(twin)).copied();
+            let unit = twin.unwrap_or(units.len());
+            if unit == units.len() {
+                units.push(Vec::new());
+            }
+            units[unit].push(sample);
+            unit_of.insert(&sample.id, unit);
+        }
+        units.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let mut samples = Vec::new();
+        for category in VulnCategory::ALL {
+            let own = units.iter().flatten().filter(|sample| sample.claim.category == category);
+            samples.extend(own.take(count).map(|sample| (*sample).clone()));
+        }
+        Self { samples, ..self.clone() }
+    }
+}
+
 /// What is evaluated.
 #[derive(Debug, Clone)]
 pub struct StudyConfig {
@@ -40,6 +67,8 @@ pub struct StudyConfig {
     pub variants: Vec<Variant>,
     /// How each finding is assessed; the variant in it is replaced.
     pub assess: AssessConfig,
+    /// Whether each variant is also asked twice, with its own reflection in between; with analyses alone.
+    pub second_try: bool,
 }
 
 impl StudyConfig {
@@ -47,6 +76,22 @@ impl StudyConfig {
     fn system(&self, variant: Variant) -> String {
         let label = self.label.as_ref().map_or(String::new(), |label| format!(" ({label})"));
         format!("{}-{variant}{label}{}", self.base, self.form())
+    }
+
+    /// The name of a variant that is asked twice.
+    fn second(&self, variant: Variant) -> String {
+        format!("{}, second try", self.system(variant))
+    }
+
+    /// How many systems of the base model these are.
+    pub fn count(&self) -> usize {
+        self.variants.len() + self.twice().count()
+    }
+
+    /// Variants that are asked twice.
+    fn twice(&self) -> impl Iterator<Item = Variant> {
+        let writes = self.second_try && self.assess.analysis == Analysis::Full;
+        self.variants.iter().copied().filter(move |_| writes)
     }
 
     fn form(&self) -> &'static str {
@@ -61,6 +106,7 @@ impl StudyConfig {
         let controls = Control::UNTRAINED.iter().chain(&Control::TRAINED).map(|control| control.name().to_owned());
         let own = self.variants.iter().map(|variant| self.system(*variant));
         let mut names = HashSet::new();
+        let own = own.chain(self.twice().map(|variant| self.second(variant)));
         for name in controls.chain(own).chain(bundles.iter().map(|named| named.system(self))) {
             if !names.insert(name.clone()) {
                 return Err(Error::SameName { name });
@@ -71,7 +117,9 @@ impl StudyConfig {
         };
         let adapters = Value::Object(self.assess.adapters.iter().map(digest).collect());
         let adapted = self.variants.iter().filter(|variant| variant.is_fine_tuned());
-        let adapted = adapted.map(|variant| (self.system(*variant), json!({ "adapters": adapters })));
+        let adapted = adapted.map(|variant| self.system(*variant));
+        let twice = self.twice().filter(|variant| variant.is_fine_tuned()).map(|variant| self.second(variant));
+        let adapted = adapted.chain(twice).map(|name| (name, json!({ "adapters": adapters })));
         let bundles = bundles.iter().map(|named| (named.system(self), json!({ "bundle": named.bundle.digest })));
         Ok(adapted.chain(bundles).collect())
     }
@@ -187,6 +235,11 @@ impl Study {
             benchmark::language_model(janus, &system, &assess, &evaluated, &done, progress, |answer| {
                 self.keep(answer)
             })?;
+        }
+        for variant in config.twice() {
+            let assess = AssessConfig { variant, ..config.assess.clone() };
+            let (system, done) = (config.second(variant), self.predictions.1.clone());
+            second_attempts(janus, &system, &assess, &evaluated, &done, progress, |answer| self.keep(answer))?;
         }
         if let Some(general) = general {
             let done = self.predictions.1.clone();

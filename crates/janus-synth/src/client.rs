@@ -5,20 +5,17 @@ use std::{
     time::Duration,
 };
 
-use async_openai::{
-    Client,
-    config::OpenAIConfig,
-    types::chat::{
-        ChatCompletionRequestAssistantMessageArgs, ChatCompletionRequestMessage,
-        ChatCompletionRequestSystemMessageArgs, ChatCompletionRequestUserMessageArgs, CreateChatCompletionRequestArgs,
-    },
-};
+use async_openai::{Client, config::OpenAIConfig, error::OpenAIError};
+use futures::StreamExt;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, Usage};
 
 /// How long a server may take, in seconds.
 const TIME_LIMIT: u64 = 300;
+/// The longest answer that is read, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +37,15 @@ pub struct ChatMessage {
     pub content: String,
 }
 
+/// The form that an answer must have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplySchema {
+    /// Its name.
+    pub name: &'static str,
+    /// A JSON schema.
+    pub schema: Value,
+}
+
 /// One question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
@@ -51,12 +57,14 @@ pub struct ChatRequest {
     pub max_tokens: u32,
     /// 0 takes the most likely token.
     pub temperature: f32,
+    /// The form of the answer, which a server may enforce.
+    pub schema: Option<ReplySchema>,
 }
 
 impl ChatRequest {
     /// An empty conversation with a model: at most 256 tokens, temperature 0.
     pub fn new(model: impl Into<String>) -> Self {
-        Self { model: model.into(), messages: Vec::new(), max_tokens: 256, temperature: 0.0 }
+        Self { model: model.into(), messages: Vec::new(), max_tokens: 256, temperature: 0.0, schema: None }
     }
 
     /// The same with one more message.
@@ -79,6 +87,9 @@ impl ChatRequest {
         };
         field(&self.model);
         field(&format!("{} {}", self.max_tokens, self.temperature));
+        if let Some(schema) = &self.schema {
+            field(&format!("{} {}", schema.name, schema.schema));
+        }
         for message in &self.messages {
             field(&format!("{:?}", message.role));
             field(&message.content);
@@ -105,12 +116,53 @@ pub trait ChatClient {
     fn chat(&mut self, request: &ChatRequest) -> Result<ChatReply>;
 }
 
+/// How servers are told the form of an answer, from the strictest to none. Servers differ in which they know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FormatDialect {
+    /// `json_schema`, as OpenAI has it.
+    Schema,
+    /// `json_object` with a schema beside it, as llama-cpp-python has it.
+    ObjectWithSchema,
+    /// `json_object`.
+    Object,
+    /// Nothing: the prompt alone says it.
+    None,
+}
+
+impl FormatDialect {
+    fn weaker(self) -> Option<Self> {
+        match self {
+            Self::Schema => Some(Self::ObjectWithSchema),
+            Self::ObjectWithSchema => Some(Self::Object),
+            Self::Object => Some(Self::None),
+            Self::None => None,
+        }
+    }
+
+    fn value(self, schema: &ReplySchema) -> Option<Value> {
+        match self {
+            Self::Schema => Some(json!({
+                "type": "json_schema",
+                "json_schema": { "name": schema.name, "schema": schema.schema, "strict": true },
+            })),
+            Self::ObjectWithSchema => Some(json!({ "type": "json_object", "schema": schema.schema })),
+            Self::Object => Some(json!({ "type": "json_object" })),
+            Self::None => None,
+        }
+    }
+}
+
 /// A client of an OpenAI-compatible server.
 #[derive(Debug)]
 pub struct OpenAiClient {
     client: Client<OpenAIConfig>,
     runtime: tokio::runtime::Runtime,
     url: String,
+    streams: bool,
+    seconds: u64,
+    format: FormatDialect,
+    /// Whether the server has answered in this dialect.
+    format_is_known: bool,
 }
 
 impl OpenAiClient {
@@ -124,44 +176,145 @@ impl OpenAiClient {
             .enable_all()
             .build()
             .map_err(|source| Error::Setup { source })?;
-        Ok(Self { client: Client::with_config(config), runtime, url: url.to_owned() })
+        Ok(Self {
+            client: Client::with_config(config),
+            runtime,
+            url: url.to_owned(),
+            streams: false,
+            seconds: TIME_LIMIT,
+            format: FormatDialect::Schema,
+            format_is_known: false,
+        })
     }
+
+    /// The same with answers that come piece by piece, or whole.
+    pub fn streaming(self, streams: bool) -> Self {
+        Self { streams, ..self }
+    }
+
+    /// The same with another limit for one answer, in seconds.
+    pub fn time_limit(self, seconds: u64) -> Self {
+        Self { seconds, ..self }
+    }
+
+    /// The same without telling the server the form of answers, which some enforce slowly: the prompt alone says it.
+    pub fn without_schema(self) -> Self {
+        Self { format: FormatDialect::None, ..self }
+    }
+
+    /// The models that the server offers, by name.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn models(&mut self) -> Result<Vec<String>> {
+        let list: Value = self.within(async |client| client.models().list_byot().await)?;
+        let names = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Runs what asks the server, within the time limit.
+    fn within<T>(
+        &self,
+        ask: impl AsyncFnOnce(&Client<OpenAIConfig>) -> std::result::Result<T, OpenAIError>,
+    ) -> Result<T> {
+        let limit = Duration::from_secs(self.seconds);
+        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, ask(&self.client)).await });
+        answer
+            .map_err(|_| Error::TimeOut { url: self.url.clone(), seconds: self.seconds })?
+            .map_err(|source| Error::Server { url: self.url.clone(), source: Box::new(source) })
+    }
+
+    fn body(&self, request: &ChatRequest) -> Value {
+        let messages: Vec<Value> = request
+            .messages
+            .iter()
+            .map(|message| {
+                let role = match message.role {
+                    ChatRole::System => "system",
+                    ChatRole::User => "user",
+                    ChatRole::Assistant => "assistant",
+                };
+                json!({ "role": role, "content": message.content })
+            })
+            .collect();
+        // `max_tokens` is the older name of the limit; every compatible server reads it.
+        let mut body = json!({
+            "model": request.model, "messages": messages, "max_tokens": request.max_tokens,
+            "temperature": request.temperature, "stream": self.streams,
+        });
+        if self.streams {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+        if let Some(format) = request.schema.as_ref().and_then(|schema| self.format.value(schema)) {
+            body["response_format"] = format;
+        }
+        body
+    }
+
+    fn whole(&self, body: Value) -> Result<ChatReply> {
+        let answer: Value = self.within(async move |client| client.chat().create_byot(body).await)?;
+        let text = answer["choices"][0]["message"]["content"].as_str().map(str::to_owned);
+        let text = text.ok_or_else(|| Error::Empty { url: self.url.clone() })?;
+        Ok(ChatReply { text: bounded(text), usage: usage(&answer["usage"]) })
+    }
+
+    fn pieces(&self, body: Value) -> Result<ChatReply> {
+        let (text, spent, ended) = self.within(async move |client| {
+            let mut stream = client.chat().create_stream_byot::<Value, Value>(body).await?;
+            let (mut text, mut spent, mut ended) = (String::new(), Value::Null, false);
+            while let Some(piece) = stream.next().await {
+                let piece = piece?;
+                let choice = &piece["choices"][0];
+                text.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+                ended |= choice["finish_reason"].is_string();
+                if piece["usage"].is_object() {
+                    spent = piece["usage"].clone();
+                }
+                if text.len() > LONGEST_ANSWER {
+                    break;
+                }
+            }
+            Ok((text, spent, ended))
+        })?;
+        if text.len() <= LONGEST_ANSWER && !ended {
+            return Err(Error::Cut { url: self.url.clone() });
+        }
+        // Some servers do not tell what a stream cost.
+        let spent = if spent.is_null() { Usage::call(0, text.len() as u64 / 4) } else { usage(&spent) };
+        Ok(ChatReply { text: bounded(text), usage: spent })
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_ANSWER));
+    text
+}
+
+fn usage(value: &Value) -> Usage {
+    let count = |name: &str| value[name].as_u64().unwrap_or(0);
+    Usage::call(count("prompt_tokens"), count("completion_tokens"))
 }
 
 impl ChatClient for OpenAiClient {
     fn chat(&mut self, request: &ChatRequest) -> Result<ChatReply> {
-        let failed = |source| Error::Server { url: self.url.clone(), source: Box::new(source) };
-        let message = |message: &ChatMessage| -> std::result::Result<ChatCompletionRequestMessage, _> {
-            let content = message.content.as_str();
-            Ok(match message.role {
-                ChatRole::System => ChatCompletionRequestSystemMessageArgs::default().content(content).build()?.into(),
-                ChatRole::User => ChatCompletionRequestUserMessageArgs::default().content(content).build()?.into(),
-                ChatRole::Assistant => {
-                    ChatCompletionRequestAssistantMessageArgs::default().content(content).build()?.into()
+        loop {
+            let body = self.body(request);
+            let answer = if self.streams { self.pieces(body) } else { self.whole(body) };
+            match answer {
+                // A server that does not know a dialect says so in many ways; one that has answered in it knows it.
+                Err(error) if request.schema.is_some() && !self.format_is_known && error.may_be_of_the_form() => {
+                    match self.format.weaker() {
+                        Some(weaker) => self.format = weaker,
+                        None => return Err(error),
+                    }
                 }
-            })
-        };
-        let messages: Vec<_> =
-            request.messages.iter().map(message).collect::<std::result::Result<_, _>>().map_err(failed)?;
-        // `max_tokens` is the older name of the limit; every compatible server reads it.
-        #[allow(deprecated)]
-        let body = CreateChatCompletionRequestArgs::default()
-            .model(&request.model)
-            .messages(messages)
-            .max_tokens(request.max_tokens)
-            .temperature(request.temperature)
-            .build()
-            .map_err(failed)?;
-        let limit = Duration::from_secs(TIME_LIMIT);
-        let answer =
-            self.runtime.block_on(async { tokio::time::timeout(limit, self.client.chat().create(body)).await });
-        let answer =
-            answer.map_err(|_| Error::TimeOut { url: self.url.clone(), seconds: TIME_LIMIT })?.map_err(failed)?;
-        let usage = answer.usage.map_or(Usage::call(0, 0), |usage| {
-            Usage::call(u64::from(usage.prompt_tokens), u64::from(usage.completion_tokens))
-        });
-        let text = answer.choices.into_iter().next().and_then(|choice| choice.message.content);
-        Ok(ChatReply { text: text.ok_or_else(|| Error::Empty { url: self.url.clone() })?, usage })
+                Ok(reply) => {
+                    self.format_is_known |= request.schema.is_some();
+                    return Ok(reply);
+                }
+                error => return error,
+            }
+        }
     }
 }
 
@@ -279,6 +432,7 @@ mod tests {
             ChatRequest::new("m").user("a").user(""),
             ChatRequest { max_tokens: 1, ..base.clone() },
             ChatRequest { temperature: 0.5, ..base.clone() },
+            ChatRequest { schema: Some(ReplySchema { name: "s", schema: json!({}) }), ..base.clone() },
         ];
         assert!(others.iter().all(|other| other.key() != base.key()));
         assert_eq!(base.key(), base.clone().key());

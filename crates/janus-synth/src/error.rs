@@ -1,5 +1,9 @@
 //! What can go wrong while samples are made.
 
+use async_openai::error::OpenAIError;
+
+use crate::RejectReason;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -23,6 +27,28 @@ pub enum Error {
         url: String,
         /// The limit, in seconds.
         seconds: u64,
+    },
+    /// The connection ended inside an answer.
+    #[error("{url}: the answer ended in its middle")]
+    Cut {
+        /// The server.
+        url: String,
+    },
+    /// The server offers no model.
+    #[error("{url}: the server names no model; name one in LLM_MODEL")]
+    NoModel {
+        /// The server.
+        url: String,
+    },
+    /// An agent's reply cannot be used; the sample is tried anew.
+    #[error("the {agent} agent's reply cannot be used: {reason}")]
+    Reply {
+        /// The agent.
+        agent: &'static str,
+        /// Why not.
+        reason: RejectReason,
+        /// What exactly.
+        detail: String,
     },
     /// The answer holds no text.
     #[error("{url}: the answer holds no text")]
@@ -116,4 +142,48 @@ pub enum Error {
         /// Why the last was not accepted.
         reason: String,
     },
+}
+
+impl Error {
+    /// The status that a server answered with, where it answered with an error.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Server { source, .. } => match source.as_ref() {
+                OpenAIError::ApiError(answer) => Some(answer.status_code.as_u16()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a server asks for fewer requests.
+    pub fn is_rate_limit(&self) -> bool {
+        self.status() == Some(429)
+    }
+
+    /// Whether the same question may be answered later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::TimeOut { .. } | Self::Cut { .. } | Self::Empty { .. } => true,
+            Self::Server { source, .. } => match source.as_ref() {
+                OpenAIError::ApiError(answer) => {
+                    matches!(answer.status_code.as_u16(), 408 | 409 | 425 | 429 | 500..=599)
+                }
+                // An answer that is cut off is no JSON.
+                OpenAIError::Reqwest(_) | OpenAIError::StreamError(_) | OpenAIError::JSONDeserialize(..) => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether a server may have refused the form that an answer was to have: it says so with a status of its own
+    /// choice, or in words that are no error of the protocol.
+    pub(crate) fn may_be_of_the_form(&self) -> bool {
+        let words = match self {
+            Self::Server { source, .. } => matches!(source.as_ref(), OpenAIError::JSONDeserialize(..)),
+            _ => false,
+        };
+        words || matches!(self.status(), Some(400 | 415 | 422 | 500 | 501))
+    }
 }

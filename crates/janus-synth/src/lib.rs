@@ -3,7 +3,8 @@
 //!
 //! 1. [`page::draw`] and the template file give a [`Draft`]: a benign pair in parts.
 //! 2. [`agent`]s write content, introduce what a claim asserts ([`policy`], [`xss`]) and its twin, check the quality,
-//!    and write the analysis. Their built-in forms need no model.
+//!    and write the analysis. Their built-in forms need no model; the others ask one at a [`Desk`], which writes every call
+//!    down, pays for nothing twice and keeps a budget.
 //! 3. [`Browser`] says what Chromium does with a pair.
 //! 4. [`Generator`] puts them in a row: the same seed gives the same samples, wherever it is resumed.
 //! 5. [`ChatClient`] answers a [`ChatRequest`]; [`OpenAiClient`] asks a server, [`ScriptedClient`] plays one in tests;
@@ -27,6 +28,7 @@
 pub mod agent;
 mod browser;
 mod client;
+mod desk;
 mod dice;
 mod draft;
 mod error;
@@ -39,14 +41,16 @@ mod wording;
 mod words;
 pub mod xss;
 
+pub use agent::Agents;
 pub use browser::{Browser, HeaderTest, OBSERVABLE, Outcome, PayloadTest, find as find_browser};
 pub use client::{
-    ChatClient, ChatMessage, ChatReply, ChatRequest, ChatRole, MemoryCache, Metered, OpenAiClient, ResponseCache,
-    ScriptedClient,
+    ChatClient, ChatMessage, ChatReply, ChatRequest, ChatRole, MemoryCache, Metered, OpenAiClient, ReplySchema,
+    ResponseCache, ScriptedClient,
 };
+pub use desk::{Call, CallLedger, Desk, DeskConfig, LONGEST_DETAIL, MemoryLedger, Office, RejectReason, Rejection};
 pub use dice::Dice;
 pub use draft::{Draft, Framing};
 pub use error::{Error, Result};
 pub use instruction::Instruction;
-pub use pipeline::{GenerateConfig, Generator, Ledger, Tally};
+pub use pipeline::{AgentCost, AgentFactory, GenerateConfig, Generator, Ledger, Tally, expected_cost};
 pub use usage::Usage;

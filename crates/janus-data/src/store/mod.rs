@@ -4,6 +4,7 @@
 //! block: training and evaluation are not asynchronous, and the store keeps the runtime to itself.
 
 mod attempts;
+mod calls;
 mod states;
 
 use std::{
@@ -22,7 +23,10 @@ use tokio::runtime::Runtime;
 
 use crate::{Error, Origin, Part, Result, Sample};
 
-pub use self::attempts::StoredAttempt;
+pub use self::{
+    attempts::StoredAttempt,
+    calls::{CallSum, StoredCall, StoredReply},
+};
 
 /// The numbered migrations.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");

@@ -1,19 +1,78 @@
 //! The agents that make samples: content, vulnerability, quality, analysis. Each is a trait with a built-in form, which
-//! costs nothing, needs no model and knows the label by construction.
+//! costs nothing, needs no model and knows the label by construction, and a form that a language model plays, whose labels the
+//! policy table or a browser confirms.
 
 mod analysis;
 mod content;
+mod model;
 mod qa;
 mod vuln;
 
+use std::rc::Rc;
+
 use janus_http::{Claim, HttpPair, VulnCategory};
 
-use crate::{Result, dice::Dice, draft::Draft};
+use crate::{Desk, RejectReason, Result, dice::Dice, draft::Draft};
 
 pub use analysis::BuiltinAnalysis;
 pub use content::BuiltinContent;
+pub(crate) use model::expected;
+pub use model::{ModelAnalysis, ModelContent, ModelQa, ModelVuln, prompts_digest};
 pub use qa::BuiltinQa;
 pub use vuln::BuiltinVuln;
+
+/// Four agents that work together.
+pub struct Agents {
+    /// Writes pages.
+    pub content: Box<dyn ContentAgent>,
+    /// Introduces what is claimed.
+    pub vuln: Box<dyn VulnAgent>,
+    /// Checks.
+    pub qa: Box<dyn QaAgent>,
+    /// Explains.
+    pub analysis: Box<dyn AnalysisAgent>,
+    /// Where they ask a model; nothing where they are built in.
+    pub desk: Option<Rc<Desk>>,
+}
+
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agents").field("desk", &self.desk).finish_non_exhaustive()
+    }
+}
+
+impl Agents {
+    /// The built-in ones.
+    pub fn builtin() -> Self {
+        Self {
+            content: Box::new(BuiltinContent),
+            vuln: Box::new(BuiltinVuln),
+            qa: Box::new(BuiltinQa),
+            analysis: Box::new(BuiltinAnalysis),
+            desk: None,
+        }
+    }
+
+    /// Those that ask a model at a desk.
+    pub fn of_model(desk: Desk) -> Self {
+        let desk = Rc::new(desk);
+        Self {
+            content: Box::new(ModelContent(desk.clone())),
+            vuln: Box::new(ModelVuln(desk.clone())),
+            qa: Box::new(ModelQa(desk.clone())),
+            analysis: Box::new(ModelAnalysis(desk.clone())),
+            desk: Some(desk),
+        }
+    }
+
+    /// Writes down that an agent's work is not used, where somebody keeps a log.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub(crate) fn reject(&self, agent: &'static str, reason: RejectReason, detail: &str) -> Result<()> {
+        self.desk.as_ref().map_or(Ok(()), |desk| desk.reject(agent, reason, detail))
+    }
+}
 
 /// What one twin pair is to be about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +107,8 @@ pub struct Proposal {
     pub sides: [Side; 2],
     /// What a browser would show: the argument of the payload's call.
     pub argument: Option<String>,
+    /// Whether the policy table knows the headers of both sides; where it does not, a browser must show their effect.
+    pub confirmed: bool,
 }
 
 /// What a quality agent says: a rejection is a value and no error.

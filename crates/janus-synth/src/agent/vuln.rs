@@ -32,10 +32,10 @@ impl VulnAgent for BuiltinVuln {
 }
 
 /// What the names in braces stand for in one pair of twins.
-struct Drawn(Vec<(&'static str, String)>);
+pub(super) struct Drawn(Vec<(&'static str, String)>);
 
 impl Drawn {
-    fn draw(dice: &mut Dice, host: &str) -> Self {
+    pub(super) fn draw(dice: &mut Dice, host: &str) -> Self {
         const HEX: &str = "0123456789abcdef";
         const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let of = |list: &[&str], dice: &mut Dice| (*dice.pick(list)).to_owned();
@@ -106,7 +106,7 @@ impl Drawn {
         ])
     }
 
-    fn fill(&self, text: &str) -> String {
+    pub(super) fn fill(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
     }
 
@@ -121,11 +121,12 @@ fn is_page(draft: &Draft) -> bool {
         && !draft.body.to_ascii_lowercase().contains("<frameset")
 }
 
-fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -> Result<Option<Proposal>> {
-    if !is_page(&draft) || kind.needs == Needs::Page && !draft.status.starts_with("200") {
-        return Ok(None);
+/// Makes of a draft what claims of a kind are made about, without a header that decides them; `false` where it does not
+/// suit.
+pub(super) fn prepare_headers(draft: &mut Draft, kind: &Kind, drawn: &Drawn, dice: &mut Dice) -> bool {
+    if !is_page(draft) || kind.needs == Needs::Page && !draft.status.starts_with("200") {
+        return false;
     }
-    let drawn = Drawn::draw(dice, &draft.host);
     // What other claims are decided by stays, what this one is decided by goes.
     let related: &[&str] = match kind.name {
         name if name.starts_with("csp") || name == "framing" => {
@@ -171,6 +172,14 @@ fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -
             draft.host
         );
     }
+    true
+}
+
+fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -> Result<Option<Proposal>> {
+    let drawn = Drawn::draw(dice, &draft.host);
+    if !prepare_headers(&mut draft, kind, &drawn, dice) {
+        return Ok(None);
+    }
     let of = |holds: bool, dice: &mut Dice| {
         let cases: Vec<&Case> = kind.cases.iter().filter(|case| case.holds == holds).collect();
         **dice.pick(&cases)
@@ -201,7 +210,7 @@ fn header_twins(mut draft: Draft, order: &Order, kind: &Kind, dice: &mut Dice) -
         })
     });
     let claim = header_claim(kind, &draft, &drawn, plain, dice);
-    Ok(Some(Proposal { order: order.clone(), claim, sides, argument: None }))
+    Ok(Some(Proposal { order: order.clone(), claim, sides, argument: None, confirmed: true }))
 }
 
 /// An edit of the policy table that is more than one edit of a draft.
@@ -268,7 +277,12 @@ fn wording(kind: &str, with_url: bool, dice: &mut Dice) -> String {
     if fit.is_empty() { kind.to_owned() } else { (*dice.pick(&fit)).clone() }
 }
 
-fn reflection_twins(mut draft: Draft, order: &Order, plan: &Plan, dice: &mut Dice) -> Result<Option<Proposal>> {
+pub(super) fn reflection_twins(
+    mut draft: Draft,
+    order: &Order,
+    plan: &Plan,
+    dice: &mut Dice,
+) -> Result<Option<Proposal>> {
     if !is_page(&draft) {
         return Ok(None);
     }
@@ -312,7 +326,7 @@ fn reflection_twins(mut draft: Draft, order: &Order, plan: &Plan, dice: &mut Dic
     if dice.percent(45) {
         claim = claim.with_evidence(plan.payload.clone());
     }
-    Ok(Some(Proposal { order: order.clone(), claim, sides, argument: Some(plan.argument.clone()) }))
+    Ok(Some(Proposal { order: order.clone(), claim, sides, argument: Some(plan.argument.clone()), confirmed: true }))
 }
 
 fn remove_element(body: &mut String, name: &str) {

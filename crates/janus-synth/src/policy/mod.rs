@@ -2,11 +2,14 @@
 //! those under which it does not, each with its reason and the clause of a standard. `docs/policy.md` is this table in
 //! print. It shares no code with `janus_http::headers`.
 
+mod confirm;
 mod cookies;
 mod cross_origin;
 mod csp;
 mod disclosure;
 mod transport;
+
+pub(crate) use self::confirm::confirms;
 
 /// What a kind of claim needs of the page that it is made on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,29 +1,33 @@
 //! From bases to samples: content, vulnerability, quality, browser, analysis.
 
-use std::collections::BTreeMap;
+mod plan;
+mod tally;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use janus_data::{Origin, Sample};
 use janus_http::{Facts, HttpPair, VulnCategory};
 
 use crate::{
-    Browser, Error, Instruction, Outcome, PayloadTest, Result,
-    agent::{
-        AnalysisAgent, BuiltinAnalysis, BuiltinContent, BuiltinQa, BuiltinVuln, ContentAgent, Order, Proposal, QaAgent,
-        Review, VulnAgent,
-    },
-    dice::Dice,
+    Browser, Error, HeaderTest, Instruction, Office, Outcome, PayloadTest, RejectReason, Rejection, Result,
+    agent::{Agents, Order, prompts_digest},
     draft::Draft,
-    page, policy, xss,
+    policy, xss,
 };
 
-/// Page grammars of a set, beside its templates.
-const GRAMMARS: u64 = 240;
-/// Page grammars for what occurs in the hold-out alone.
-const UNSEEN_GRAMMARS: u64 = 36;
+use self::plan::{ATTEMPTS, Attempted, Candidate, Plan};
+pub use self::tally::{AgentCost, Tally, expected_cost};
+
 /// Twin pairs that are made and kept together.
 const STRETCH: u64 = 50;
-/// How often a twin pair is tried.
-const ATTEMPTS: u64 = 60;
+/// The same where a model is asked: what a stretch has cost is kept in any case.
+const MODEL_STRETCH: u64 = 8;
+/// How often a model tries one. What it then has not made is left out.
+const MODEL_ATTEMPTS: u64 = 3;
 
 /// What is generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,19 +59,6 @@ impl Default for GenerateConfig {
     }
 }
 
-/// What was counted on the way.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Rejections of the quality agent, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// Twins on which the browser disagreed with how they were made, by kind and what it did: they are not stored.
-    pub disagreed: BTreeMap<(String, String), u64>,
-    /// Twins of which the browser had a word, and agreed.
-    pub confirmed: u64,
-    /// Rule verdicts of janus-http that differ from the label, by kind. They are stored, marked hard.
-    pub hard: BTreeMap<String, u64>,
-}
-
 /// Where samples go, and how far they have come: what a store must offer.
 pub trait Ledger {
     /// The number of the twin pair that comes next.
@@ -85,26 +76,29 @@ pub trait Ledger {
     }
 }
 
+/// Makes agents, one set for each thread.
+pub type AgentFactory = dyn Fn() -> Result<Agents> + Sync + Send;
+
+/// Agents that a model plays.
+struct ModelPlayed {
+    office: Arc<Office>,
+    factory: Box<AgentFactory>,
+}
+
+impl std::fmt::Debug for ModelPlayed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelPlayed").field("office", &self.office).finish_non_exhaustive()
+    }
+}
+
 /// Makes samples.
 #[derive(Debug)]
 pub struct Generator {
-    config: GenerateConfig,
-    templates: Vec<Draft>,
+    plan: Plan,
     browser: Option<Browser>,
-    orders: Vec<Order>,
-    content: BuiltinContent,
-    vuln: BuiltinVuln,
-    qa: BuiltinQa,
-    analysis: BuiltinAnalysis,
+    builtin: Agents,
+    model: Option<ModelPlayed>,
     tally: Tally,
-}
-
-/// A proposal with what is to be stored of it.
-struct Candidate {
-    proposal: Proposal,
-    lineage: String,
-    analyses: [String; 2],
-    vulnerable_first: bool,
 }
 
 impl Generator {
@@ -132,17 +126,13 @@ impl Generator {
             }
         };
         let templates = templates.iter().map(Draft::from_pair).collect();
-        Ok(Self {
-            config,
-            templates,
-            browser,
-            orders,
-            content: BuiltinContent,
-            vuln: BuiltinVuln,
-            qa: BuiltinQa,
-            analysis: BuiltinAnalysis,
-            tally: Tally::default(),
-        })
+        let plan = Plan { config, templates, orders };
+        Ok(Self { plan, browser, builtin: Agents::builtin(), model: None, tally: Tally::default() })
+    }
+
+    /// The same with agents that a model plays, as many sets at a time as the office allows calls.
+    pub fn with_model(self, office: Arc<Office>, factory: Box<AgentFactory>) -> Self {
+        Self { model: Some(ModelPlayed { office, factory }), ..self }
     }
 
     /// What was counted so far.
@@ -160,10 +150,11 @@ impl Generator {
     /// # Errors
     /// As [`Generator::chunk`], and when the ledger fails.
     pub fn run(&mut self, ledger: &mut dyn Ledger) -> Result<()> {
-        while ledger.next() < self.config.num && !ledger.stop() {
+        let stretch = if self.model.is_some() { MODEL_STRETCH } else { STRETCH };
+        while ledger.next() < self.plan.config.num && !ledger.stop() {
             let start = ledger.next();
-            let samples = self.chunk(start, STRETCH)?;
-            ledger.advance(&samples, (start + STRETCH).min(self.config.num))?;
+            let samples = self.chunk(start, stretch)?;
+            ledger.advance(&samples, (start + stretch).min(self.plan.config.num))?;
         }
         Ok(())
     }
@@ -174,73 +165,86 @@ impl Generator {
     /// # Errors
     /// When an agent or the browser fails, or no proposal is accepted for a number.
     pub fn chunk(&mut self, start: u64, count: u64) -> Result<Vec<Sample>> {
-        let end = (start + count).min(self.config.num);
+        let end = (start + count).min(self.plan.config.num);
+        let most = if self.model.is_some() { MODEL_ATTEMPTS } else { ATTEMPTS };
         let mut done: BTreeMap<u64, (Candidate, Option<String>)> = BTreeMap::new();
         let mut open: Vec<(u64, u64)> = (start..end).map(|number| (number, 0)).collect();
         while !open.is_empty() {
+            let asked = std::mem::take(&mut open);
             let mut candidates = Vec::new();
-            for (number, attempt) in std::mem::take(&mut open) {
-                let (candidate, attempt) = self.candidate(number, attempt)?;
-                candidates.push((number, attempt, candidate));
+            for ((number, _), attempted) in asked.iter().zip(self.attempted(&asked, most)?) {
+                match attempted {
+                    Ok((candidate, attempt)) => candidates.push((*number, attempt, candidate)),
+                    Err(_) if self.model.is_some() => self.tally.given_up += 1,
+                    Err(reason) => return Err(Error::NoProposal { number: *number, attempts: most, reason }),
+                }
             }
             let words = self.ask_browser(&candidates)?;
             for ((number, attempt, candidate), word) in candidates.into_iter().zip(words) {
                 match word {
                     Ok(word) => {
+                        self.tally.kept += 1;
                         done.insert(number, (candidate, word));
                     }
-                    Err(reason) if attempt + 1 < ATTEMPTS => {
-                        let _ = reason;
-                        open.push((number, attempt + 1));
+                    Err(reason) => {
+                        if let Some(model) = &self.model {
+                            let rejection = Rejection {
+                                agent: "vuln",
+                                sample: number,
+                                reason: RejectReason::Browser,
+                                detail: format!("{}: {reason}", candidate.proposal.order.kind),
+                            };
+                            model.office.reject(&rejection)?;
+                            *self.tally.unusable.entry(("vuln", RejectReason::Browser)).or_default() += 1;
+                        }
+                        match attempt + 1 < most {
+                            true => open.push((number, attempt + 1)),
+                            false if self.model.is_some() => self.tally.given_up += 1,
+                            false => return Err(Error::NoProposal { number, attempts: most, reason }),
+                        }
                     }
-                    Err(reason) => return Err(Error::NoProposal { number, attempts: ATTEMPTS, reason }),
                 }
             }
         }
         Ok(done.into_iter().flat_map(|(number, (candidate, word))| self.samples(number, candidate, word)).collect())
     }
 
-    /// The first attempt from `attempt` on whose proposal the quality agent accepts.
-    fn candidate(&mut self, number: u64, attempt: u64) -> Result<(Candidate, u64)> {
-        let order = self.orders[(number % self.orders.len() as u64) as usize].clone();
-        let mut reason = "no base suits it".to_owned();
-        for attempt in attempt..ATTEMPTS {
-            let mut dice = Dice::new(self.config.seed, "twin", number * ATTEMPTS + attempt);
-            let (lineage, base) = self.base(&order, &mut dice);
-            let draft = self.content.content(base, &order, &mut dice)?;
-            let Some(proposal) = self.vuln.propose(draft, &order, &mut dice)? else { continue };
-            let analyses = [
-                self.analysis.analyse(&proposal, &proposal.sides[0], &mut dice)?,
-                self.analysis.analyse(&proposal, &proposal.sides[1], &mut dice)?,
-            ];
-            let review = if self.config.curated { self.qa.review(&proposal, &analyses)? } else { Review::Accepted };
-            match review {
-                Review::Accepted => {
-                    let vulnerable_first = dice.percent(50);
-                    return Ok((Candidate { proposal, lineage, analyses, vulnerable_first }, attempt));
-                }
-                Review::Rejected(why) => {
-                    let kind = why.split(':').next().unwrap_or_default();
-                    *self.tally.rejected.entry(kind.to_owned()).or_default() += 1;
-                    reason = why;
-                }
+    /// For each number the first attempt that is accepted, or why none is. Where a model is asked, several threads work,
+    /// and the outcome does not depend on which of them is first.
+    fn attempted(&mut self, asked: &[(u64, u64)], most: u64) -> Result<Vec<Attempted>> {
+        let Some(model) = &self.model else {
+            let (plan, agents, tally) = (&self.plan, &mut self.builtin, &mut self.tally);
+            return asked.iter().map(|(number, from)| plan.candidate(agents, tally, *number, *from, most)).collect();
+        };
+        let next = Mutex::new(0usize);
+        let work = || -> Result<Vec<(usize, Tally, Attempted)>> {
+            let mut agents = (model.factory)()?;
+            let mut made = Vec::new();
+            loop {
+                let at = {
+                    let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                    *next += 1;
+                    *next - 1
+                };
+                let Some((number, from)) = asked.get(at) else { return Ok(made) };
+                let mut tally = Tally::default();
+                let attempted = self.plan.candidate(&mut agents, &mut tally, *number, *from, most)?;
+                made.push((at, tally, attempted));
             }
-        }
-        Err(Error::NoProposal { number, attempts: ATTEMPTS, reason })
-    }
-
-    fn base(&self, order: &Order, dice: &mut Dice) -> (String, Draft) {
-        let unseen = policy::UNSEEN.contains(&order.kind) || xss::UNSEEN.contains(&order.kind);
-        if unseen {
-            let grammar = GRAMMARS + dice.number(0, UNSEEN_GRAMMARS - 1);
-            return (format!("u{grammar:03}"), page::draw(grammar, self.config.seed, dice));
-        }
-        let templates = self.templates.len() as u64;
-        let lineage = dice.number(0, templates + GRAMMARS - 1);
-        match lineage.checked_sub(templates) {
-            None => (format!("t{lineage:03}"), self.templates[lineage as usize].clone()),
-            Some(grammar) => (format!("g{grammar:03}"), page::draw(grammar, self.config.seed, dice)),
-        }
+        };
+        let threads = model.office.config().concurrency.clamp(1, asked.len().max(1));
+        let parts: Vec<Result<Vec<_>>> = thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            running.into_iter().map(|thread| thread.join().expect("agents do not panic")).collect()
+        });
+        let mut made: Vec<(usize, Tally, Attempted)> =
+            parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        made.sort_by_key(|(at, ..)| *at);
+        let taken = made.into_iter().map(|(_, tally, attempted)| {
+            self.tally.add(tally);
+            attempted
+        });
+        Ok(taken.collect())
     }
 
     /// The browser's word on each candidate, or why it is not stored.
@@ -248,7 +252,17 @@ impl Generator {
         &mut self,
         candidates: &[(u64, u64, Candidate)],
     ) -> Result<Vec<std::result::Result<Option<String>, String>>> {
-        let Some(browser) = self.browser.as_mut() else { return Ok(candidates.iter().map(|_| Ok(None)).collect()) };
+        let Some(browser) = self.browser.as_mut() else {
+            // What a model writes is worth its confirmation and no more.
+            let confirmed = |candidate: &Candidate| {
+                self.model.is_none() || (candidate.proposal.confirmed && candidate.proposal.argument.is_none())
+            };
+            let word = |(_, _, candidate): &(u64, u64, Candidate)| match confirmed(candidate) {
+                true => Ok(None),
+                false => Err("there is no browser to confirm it".to_owned()),
+            };
+            return Ok(candidates.iter().map(word).collect());
+        };
         let asked: Vec<usize> =
             (0..candidates.len()).filter(|at| candidates[*at].2.proposal.argument.is_some()).collect();
         let tests: Vec<PayloadTest<'_>> = asked
@@ -262,6 +276,25 @@ impl Generator {
         let outcomes = browser.payloads(&tests)?;
         let version = browser.version().to_owned();
         let mut words: Vec<_> = candidates.iter().map(|_| Ok(None)).collect();
+        // Headers that the policy table does not know must show their effect.
+        for (at, (_, _, candidate)) in candidates.iter().enumerate().filter(|(_, one)| !one.2.proposal.confirmed) {
+            let proposal = &candidate.proposal;
+            let effect = |browser: &mut Browser, side: usize| {
+                browser.header_effect(&HeaderTest { pair: &proposal.sides[side].pair, kind: proposal.order.kind })
+            };
+            let effects = [effect(browser, 0)?, effect(browser, 1)?];
+            words[at] = match effects {
+                [Some(true), Some(false)] => {
+                    self.tally.confirmed += 1;
+                    Ok(Some(version.clone()))
+                }
+                other => {
+                    let kind = (proposal.order.kind.to_owned(), "headers do not show their effect".to_owned());
+                    *self.tally.disagreed.entry(kind).or_default() += 1;
+                    Err(format!("the headers' effects are {other:?}"))
+                }
+            };
+        }
         for (at, pair) in asked.iter().zip(outcomes.chunks_exact(2)) {
             words[*at] = match pair {
                 [Outcome::Ran, Outcome::DidNotRun] => {
@@ -285,9 +318,18 @@ impl Generator {
     }
 
     fn samples(&mut self, number: u64, candidate: Candidate, word: Option<String>) -> Vec<Sample> {
-        let Candidate { proposal, lineage, analyses, vulnerable_first } = candidate;
+        let Candidate { proposal, lineage, analyses, vulnerable_first, usage } = candidate;
         let names = [format!("{number}-vulnerable"), format!("{number}-secure")];
-        let twins = !self.config.only_vulnerable;
+        let twins = !self.plan.config.only_vulnerable;
+        let agent = match &self.model {
+            Some(model) => {
+                let prompts = prompts_digest();
+                format!("llm {} prompts {}", model.office.config().model, &prompts[..prompts.len().min(19)])
+            }
+            None => "builtin".to_owned(),
+        };
+        // The pair's cost stands with its first row, so that sums are right.
+        let cost = |at: usize, tokens: u64| if at == 0 { tokens } else { 0 };
         let mut samples: Vec<Sample> = proposal
             .sides
             .iter()
@@ -312,11 +354,11 @@ impl Generator {
                         twin: twins.then(|| names[1 - at].clone()),
                         part: None,
                         kind: Some(proposal.order.kind.to_owned()),
-                        source: Some(if self.config.curated { "curated" } else { "uncurated" }.to_owned()),
-                        agent: Some("builtin".to_owned()),
-                        seed: Some(self.config.seed),
-                        tokens_in: Some(0),
-                        tokens_out: Some(0),
+                        source: Some(if self.plan.config.curated { "curated" } else { "uncurated" }.to_owned()),
+                        agent: Some(agent.clone()),
+                        seed: Some(self.plan.config.seed),
+                        tokens_in: Some(cost(at, usage.input_tokens)),
+                        tokens_out: Some(cost(at, usage.output_tokens)),
                         browser: word.as_ref().map(|version| format!("{ran} ({version})")),
                         argument: proposal.argument.clone(),
                         hard: Some(hard),
