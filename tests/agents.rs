@@ -382,3 +382,59 @@ fn what_a_page_says_to_the_next_agent_reaches_it_as_data() {
         assert_eq!(body["messages"].as_array().map(Vec::len), Some(1));
     }
 }
+
+/// The generator as a program, with a model behind `url`.
+fn data_generator(folder: &std::path::Path, url: &str, args: &[&str]) -> std::process::Command {
+    let mut command = crate::program(env!("CARGO_BIN_EXE_data_generator"), folder);
+    command.args(["--vuln", "HTTP_HEADERS", "--concurrency", "2", "--uncurated"]);
+    command.args(["--instruction", "Do not introduce CORS misconfiguration, but introduce hsts-missing"]);
+    command.args(args).env("LLM_API_URL", url).env("LLM_API_KEY", "sk-secret-key");
+    command
+}
+
+#[test]
+fn a_run_with_a_model_stops_at_its_budget_goes_on_behind_a_kill_and_never_pays_twice() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (url, seen) = server(|_, body| {
+        thread::sleep(Duration::from_millis(5));
+        said(&good(body).to_string())
+    });
+    let run = |args: &[&str]| {
+        let output = data_generator(folder.path(), &url, args).output().expect("the program starts");
+        (output.status.code(), crate::stdout(&output), crate::stderr(&output))
+    };
+    let (code, text, _) = run(&["--num", "30", "--dry-run"]);
+    assert!(code == Some(0) && text.contains("| all | 150 |"), "{text}");
+    assert!(seen.lock().expect("held").is_empty() && !folder.path().join("a.sqlite").exists(), "nobody is asked");
+    let (code, text, error) = run(&["--num", "30", "--db", "a.sqlite", "--budget-tokens", "900"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(text.starts_with("agents: llm, first\n") && text.contains("go on with --resume"), "{text}");
+    let mut child = data_generator(folder.path(), &url, &["--num", "30", "--db", "a.sqlite", "--resume"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let before = seen.lock().expect("held").len();
+    while seen.lock().expect("held").len() < before + 30 {
+        assert!(child.try_wait().expect("asked").is_none(), "the run has ended before it could be killed");
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let (code, text, error) = run(&["--num", "30", "--db", "a.sqlite", "--resume"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(text.contains("a.sqlite: 60 samples"), "{text}");
+    // Without the quality agent four calls a pair; what was under way at the kill is asked again, and nothing else.
+    let asked = seen.lock().expect("held").len();
+    assert!((120..=122).contains(&asked), "{asked} calls");
+    assert!(!text.contains("sk-secret-key"));
+    let (_, whole, _) = run(&["--num", "30", "--db", "whole.sqlite"]);
+    assert!(whole.contains("twin pairs kept: 30 of 30 attempts"), "{whole}");
+    let samples = |name: &str| -> Vec<janus_data::Sample> {
+        let mut store = janus_data::Store::open_read_only(folder.path().join(name)).expect("opens");
+        store.samples().expect("read").into_iter().collect::<Result<_, _>>().expect("valid")
+    };
+    assert_eq!(samples("a.sqlite"), samples("whole.sqlite"), "the same samples, whatever came in between");
+    assert!(samples("a.sqlite").iter().all(|sample| sample.origin.kind.as_deref() == Some("hsts-missing")));
+    let bytes = std::fs::read(folder.path().join("a.sqlite")).expect("there");
+    assert!(!String::from_utf8_lossy(&bytes).contains("sk-secret-key"), "the key is in no row");
+}

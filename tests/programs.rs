@@ -36,7 +36,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// A program in an empty folder, without the user's settings.
-fn program(path: &str, folder: &Path) -> Command {
+pub(crate) fn program(path: &str, folder: &Path) -> Command {
     let mut command = Command::new(path);
     command
         .current_dir(folder)
@@ -58,11 +58,11 @@ fn parity(args: &[&str]) -> Output {
     program(env!("CARGO_BIN_EXE_parity"), folder.path()).args(args).output().expect("the program starts")
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
