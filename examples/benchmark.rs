@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_eval::Study;
+use janus_eval::{Study, write_report};
 use janus_examples::{AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, SystemsArgs, run, sets};
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
@@ -23,7 +23,10 @@ struct Args {
     systems: SystemsArgs,
     #[command(flatten)]
     ablation: AblationArgs,
-    /// Folder of predictions, costs and tables; an earlier run in it goes on
+    /// Ask no model: make the report of these folders of results and of trainers; the pairs of mistakes are those of --set and --db
+    #[arg(long, num_args = 1.., value_name = "FOLDER")]
+    report: Vec<PathBuf>,
+    /// Folder of predictions, costs, tables and report; an earlier run in it goes on
     #[arg(long, default_value = "results")]
     output: PathBuf,
     #[command(flatten)]
@@ -40,6 +43,11 @@ fn main() -> ExitCode {
 
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
+    if !args.report.is_empty() {
+        write_report(&args.report, &sets, &args.output, args.common.seed)?;
+        println!("{}", args.output.join("report.html").display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let sets = args.ablation.of(sets, args.common.seed);
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
@@ -58,6 +66,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     });
     drop(bar);
     print!("{}", study.finish()?);
+    write_report(std::slice::from_ref(&args.output), &sets, &args.output, args.common.seed)?;
     result?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,10 +12,18 @@ use crate::{Error, Result};
 
 /// Width and height, in pixels.
 const SIZE: (u32, u32) = (900, 480);
+/// Pixels of a row of [`RateBars`], and of what stands above and below them.
+const BAR: u32 = 26;
+const AROUND_BARS: u32 = 110;
 
 /// What knows how to draw itself.
 trait Draw {
     fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String>;
+
+    /// Width and height, in pixels.
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
 
     /// Draws it into `path.svg` and `path.png`.
     fn draw_both(&self, path: &Path) -> Result<()> {
@@ -24,9 +32,95 @@ trait Draw {
         register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
             .map_err(|_| failed("the font cannot be read".to_owned()))?;
         let svg = path.with_extension("svg");
-        self.draw(SVGBackend::new(&svg, SIZE).into_drawing_area()).map_err(failed)?;
+        self.draw(SVGBackend::new(&svg, self.size()).into_drawing_area()).map_err(failed)?;
         let png = path.with_extension("png");
-        self.draw(BitMapBackend::new(&png, SIZE).into_drawing_area()).map_err(failed)
+        self.draw(BitMapBackend::new(&png, self.size()).into_drawing_area()).map_err(failed)
+    }
+}
+
+/// Any chart.
+pub(crate) enum Picture {
+    Curves(Curves),
+    Histogram(Histogram),
+    Rates(RateBars),
+}
+
+impl Picture {
+    /// Draws it into `path.svg` and `path.png`.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        match self {
+            Self::Curves(curves) => curves.draw_both(path),
+            Self::Histogram(histogram) => histogram.draw_both(path),
+            Self::Rates(bars) => bars.draw_both(path),
+        }
+    }
+
+    /// What it shows.
+    pub(crate) fn title(&self) -> &str {
+        match self {
+            Self::Curves(curves) => &curves.title,
+            Self::Histogram(histogram) => &histogram.title,
+            Self::Rates(bars) => &bars.title,
+        }
+    }
+}
+
+/// A rate of one system.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RateBar {
+    pub(crate) name: String,
+    /// What it is a share of.
+    pub(crate) n: u64,
+    pub(crate) value: Option<f64>,
+    pub(crate) low: Option<f64>,
+    pub(crate) high: Option<f64>,
+}
+
+/// Rates with their intervals, one below the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RateBars {
+    pub(crate) title: String,
+    pub(crate) bars: Vec<RateBar>,
+}
+
+impl Draw for RateBars {
+    fn size(&self) -> (u32, u32) {
+        (SIZE.0, AROUND_BARS + BAR * self.bars.len().max(1) as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        area.fill(&WHITE).map_err(|error| text(&error))?;
+        let n = self.bars.len().max(1);
+        let name = |at: &f64| {
+            // The first stands on top; between two rows there is no name.
+            let row = n as f64 - 1.0 - *at;
+            let bar = (row.fract().abs() < 1e-6).then(|| self.bars.get(row as usize)).flatten();
+            bar.map_or(String::new(), |bar| format!("{} (n = {})", bar.name, bar.n))
+        };
+        let mut chart = ChartBuilder::on(&area)
+            .caption(&self.title, ("sans-serif", 22))
+            .margin(14)
+            .x_label_area_size(44)
+            .y_label_area_size(400)
+            .build_cartesian_2d(0.0..1.0, -0.5..n as f64 - 0.5)
+            .map_err(|error| text(&error))?;
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("share, with Wilson's 95 % interval").label_style(("sans-serif", 14)).disable_y_mesh();
+        let mesh = mesh.x_labels(6).x_label_formatter(&|share| format!("{share:.1}"));
+        mesh.y_labels(2 * n + 1).y_label_formatter(&name).draw().map_err(|error| text(&error))?;
+        for (row, bar) in self.bars.iter().enumerate() {
+            let at = (n - 1 - row) as f64;
+            let color = Palette99::pick(row).to_rgba();
+            if let (Some(low), Some(high)) = (bar.low, bar.high) {
+                let whisker = PathElement::new([(low, at), (high, at)], color.stroke_width(2));
+                chart.draw_series([whisker]).map_err(|error| text(&error))?;
+            }
+            if let Some(value) = bar.value {
+                chart.draw_series([Circle::new((value, at), 5, color.filled())]).map_err(|error| text(&error))?;
+            }
+        }
+        area.present().map_err(|error| text(&error))
     }
 }
 
@@ -164,7 +258,9 @@ impl Draw for Curves {
             }
         };
         let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", 15));
-        mesh.x_label_formatter(&|value| format!("{value:.0}"))
+        // Shares have decimals, steps have none.
+        let decimals = if right > 1.5 { 0 } else { 1 };
+        mesh.x_label_formatter(&|value| format!("{value:.decimals$}"))
             .y_label_formatter(&number)
             .draw()
             .map_err(|error| text(&error))?;
