@@ -7,6 +7,8 @@ mod agents;
 mod makers;
 #[path = "published.rs"]
 mod published;
+#[path = "report.rs"]
+mod report;
 
 use std::{
     fs,
@@ -25,7 +27,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A tiny random model, written once.
-static TINY: LazyLock<TempDir> = LazyLock::new(|| {
+pub(crate) static TINY: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     janus_core::write_tiny_model(folder.path(), 5).expect("written");
     folder

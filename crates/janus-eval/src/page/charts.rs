@@ -172,10 +172,8 @@ pub(super) fn losses(folders: &[&Path]) -> Result<Option<Picture>> {
 
 /// A name that a legend has room for, without what markup is made of: a name may come from a folder.
 fn short(name: &str) -> String {
-    let plain: String = name
-        .chars()
-        .map(|letter| if "<>&\"'".contains(letter) || letter.is_control() { '_' } else { letter })
-        .collect();
+    let plain: String =
+        name.chars().map(|letter| if "<>&\"".contains(letter) || letter.is_control() { '_' } else { letter }).collect();
     match plain.char_indices().nth(48) {
         Some((end, _)) => format!("{}...", &plain[..end]),
         None => plain,

@@ -10,7 +10,6 @@ mod numbers;
 mod words;
 
 use std::{
-    collections::HashMap,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -169,14 +168,12 @@ pub fn write_report(folders: &[PathBuf], sets: &[LabelledSet], output: &Path, se
 
 /// Systems of a part, models first.
 fn systems<'r>(results: &'r Results, part: &str) -> Vec<&'r str> {
-    let controls: HashMap<&str, ()> =
-        Control::UNTRAINED.iter().chain(&Control::TRAINED).map(|control| (control.name(), ())).collect();
     let rows = results.rows.iter().filter(|row| row.part == part && row.category.is_none());
     let mut systems: Vec<&str> = rows.map(|row| row.system.as_str()).collect();
     // The last that joined is the one that a study is about; of the controls the rules alone rank anything.
     systems.reverse();
-    systems.retain(|system| !controls.contains_key(system) || *system == Control::Rules.name());
-    systems.sort_by_key(|system| controls.contains_key(system));
+    systems.retain(|system| !is_control(system) || *system == Control::Rules.name());
+    systems.sort_by_key(|system| is_control(system));
     systems
 }
 
@@ -198,7 +195,14 @@ fn cells(results: &Results, part: &str) -> Vec<Cells> {
         brier: number(row.brier),
         ece: number(row.ece),
     };
-    results.rows.iter().filter(|row| row.part == part).map(cell).collect()
+    let mut rows: Vec<&ResultRow> = results.rows.iter().filter(|row| row.part == part).collect();
+    // What is compared stands above what it is compared with.
+    rows.sort_by_key(|row| is_control(&row.system));
+    rows.into_iter().map(cell).collect()
+}
+
+fn is_control(system: &str) -> bool {
+    Control::UNTRAINED.iter().chain(&Control::TRAINED).any(|control| control.name() == system)
 }
 
 fn write_markdown(
