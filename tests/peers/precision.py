@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What bfloat16 and other instruction sets do to verdicts: one command, one table.
 
-usage: tests/peers/precision.py [--findings datasets/check/check-v1.jsonl] [--output FILE.md]
+usage: tests/peers/precision.py --findings datasets/check/check-v1.jsonl [--ways 1 4] [--output FILE.md]
 
-Runs `triage --analysis none` once for each way to compute and compares probabilities with exact float32's. The logit is
+Runs `triage --variant PE-SC --analysis none` once for each way to compute and compares probabilities with exact float32's. The logit is
 that of P(1) against P(0); a verdict is lost where the label differs although |p - 0.5| exceeds the largest difference of p.
 """
 import argparse
@@ -21,6 +21,7 @@ WAYS = [
     ("bf16, AVX-512 BF16", "bf16", "avx512bf16"),
     ("f32, AVX2", "f32", "avx2"),
     ("bf16, AVX2", "bf16", "avx2"),
+    ("int8, AVX-512 VNNI", "int8", "avx512bf16"),
 ]
 
 
@@ -28,12 +29,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--findings", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--ways", nargs="*", type=int, help="which of the ways beside the first")
     args = parser.parse_args()
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     found = {}
-    for name, precision, isa in WAYS:
+    ways = [way for at, way in enumerate(WAYS) if at == 0 or args.ways is None or at in args.ways]
+    for name, precision, isa in ways:
         start = time.perf_counter()
-        command = [target / "release/triage", "--analysis", "none", "--precision", precision, "--output-format", "jsonl", args.findings]
+        command = [target / "release/triage", "--variant", "PE-SC", "--analysis", "none", "--precision", precision, "--output-format", "jsonl", args.findings]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JANUS_ISA": isa})
         if done.returncode > 1:
             raise SystemExit(done.stderr)

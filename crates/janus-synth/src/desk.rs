@@ -287,7 +287,7 @@ impl Desk {
             tried += 1;
             self.office.limiter.enter();
             let number = held(&self.office.ledger).begin(&call);
-            let answer = number.and_then(|number| Ok((number, self.client.borrow_mut().chat(request))));
+            let answer = number.map(|number| (number, self.client.borrow_mut().chat(request)));
             let limited = matches!(&answer, Ok((_, Err(error))) if error.is_rate_limit());
             self.office.limiter.leave(limited);
             let (number, answer) = answer?;

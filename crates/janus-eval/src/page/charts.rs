@@ -18,6 +18,9 @@ pub(super) struct Chart {
     pub(super) svg: String,
 }
 
+/// Points of a line.
+type Points = Vec<(f64, f64)>;
+
 /// The most systems in one chart: more lines are not told apart.
 const MOST: usize = 7;
 
@@ -38,7 +41,7 @@ pub(super) fn of_part(
         .map(|system| (*system, scored(system)))
         .filter(|(_, pairs)| !pairs.is_empty())
         .collect();
-    let curves = |points: &dyn Fn(&[Scored]) -> Vec<(f64, f64)>| -> Vec<Curve> {
+    let curves = |points: &dyn Fn(&[Scored]) -> Points| -> Vec<Curve> {
         let curve = |(system, pairs): &(&str, Vec<Scored>)| Curve { name: short(system), points: points(pairs) };
         shown.iter().map(curve).collect()
     };
@@ -93,18 +96,18 @@ pub(super) fn of_part(
     charts
 }
 
-fn roc(pairs: &[Scored]) -> Vec<(f64, f64)> {
+fn roc(pairs: &[Scored]) -> Points {
     thresholds(pairs, |hits, alarms, positives, negatives| Some((alarms / negatives, hits / positives)))
 }
 
-fn precision_recall(pairs: &[Scored]) -> Vec<(f64, f64)> {
+fn precision_recall(pairs: &[Scored]) -> Points {
     thresholds(pairs, |hits, alarms, positives, _| {
         (hits + alarms > 0.0).then(|| (hits / positives, hits / (hits + alarms)))
     })
 }
 
 /// A point for each threshold, from the highest score down; equal scores enter together.
-fn thresholds(pairs: &[Scored], point: impl Fn(f64, f64, f64, f64) -> Option<(f64, f64)>) -> Vec<(f64, f64)> {
+fn thresholds(pairs: &[Scored], point: impl Fn(f64, f64, f64, f64) -> Option<(f64, f64)>) -> Points {
     let positives = pairs.iter().filter(|(_, truth)| *truth).count() as f64;
     let negatives = pairs.len() as f64 - positives;
     if positives == 0.0 || negatives == 0.0 {
@@ -113,7 +116,7 @@ fn thresholds(pairs: &[Scored], point: impl Fn(f64, f64, f64, f64) -> Option<(f6
     let mut sorted = pairs.to_vec();
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
     let (mut hits, mut alarms) = (0.0, 0.0);
-    let mut points: Vec<(f64, f64)> = point(0.0, 0.0, positives, negatives).into_iter().collect();
+    let mut points: Points = point(0.0, 0.0, positives, negatives).into_iter().collect();
     for run in sorted.chunk_by(|a, b| a.0 == b.0) {
         let own = run.iter().filter(|(_, truth)| *truth).count() as f64;
         hits += own;
@@ -145,7 +148,7 @@ pub(super) fn losses(folders: &[&Path]) -> Result<Option<Picture>> {
         let path = folder.join("log.jsonl");
         let text = fs::read_to_string(&path).map_err(|source| Error::Io { operation: "read", path, source })?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let steps: Vec<(f64, f64)> = lines
+        let steps: Points = lines
             .filter(|line| line["line"] == "step" && line["samples"][0].is_object())
             .filter_map(|line| Some((line["step"].as_f64()?, line["loss"].as_f64()?)))
             .collect();

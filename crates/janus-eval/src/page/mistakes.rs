@@ -138,18 +138,13 @@ fn shown(raw: &[u8], needles: &[String]) -> Vec<Piece> {
     }
     marks.sort_by_key(|mark| (mark.start, mark.end));
     marks.truncate(MARKS);
-    let mut keep: Vec<Range<usize>> = match text.len() <= LONGEST {
-        true => vec![0..text.len()],
-        false => {
-            let begin = std::iter::once(0..BEGINNING);
-            let around =
-                marks.iter().map(|mark| mark.start.saturating_sub(AROUND)..(mark.end + AROUND).min(text.len()));
-            begin
-                .chain(around)
-                .map(|range| text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end))
-                .collect()
-        }
-    };
+    // Of a short message the beginning is all of it.
+    let beginning = if text.len() <= LONGEST { text.len() } else { BEGINNING };
+    let around = marks.iter().map(|mark| mark.start.saturating_sub(AROUND)..(mark.end + AROUND).min(text.len()));
+    let mut keep: Vec<Range<usize>> = std::iter::once(0..beginning)
+        .chain(around)
+        .map(|range| text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end))
+        .collect();
     keep.sort_by_key(|range| range.start);
     let mut pieces = Vec::new();
     let mut at = 0;

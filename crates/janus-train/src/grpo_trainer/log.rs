@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_reward_is_flat_where_it_does_not_rise_by_more_than_its_noise() {
         let rising: Vec<f64> = (0..20).map(|step| f64::from(step) / 10.0 + f64::from(step % 2) / 20.0).collect();
-        assert!(!is_flat(&rising, 10) && is_flat(&rising[..19], 10) == false);
+        assert!(!is_flat(&rising, 10) && !is_flat(&rising[..19], 10));
         let level: Vec<f64> = (0..20).map(|step| f64::from(step % 2)).collect();
         assert!(is_flat(&level, 10));
     }
