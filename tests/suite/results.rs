@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use janus_eval::{Prediction, report};
+use janus_eval::{Prediction, report, write_report};
 
 use crate::root;
 
@@ -52,5 +52,19 @@ fn every_printed_table_is_recomputed_from_the_stored_predictions() {
         }
         assert!(document.contains(summary.trim()), "docs/results.md does not hold the summary of {name}");
         assert!(document.contains(&format!("results/{name}/tables.md")), "docs/results.md does not point at {name}");
+    }
+}
+
+#[test]
+fn the_report_is_made_of_the_stored_predictions() {
+    let results = root().join("docs/results");
+    let folders = ["check-v1-bundle", "hold-out-v1", "lora-both", "lora-both-2", "lora-labels-only"];
+    let folders = folders.map(|name| results.join(name));
+    let made = tempfile::tempdir().expect("a temporary folder");
+    // Its page also shows pairs, which these two do not.
+    write_report(&folders, &[], made.path(), 0).expect("written");
+    for name in ["report.md", "results.json"] {
+        let read = |folder: &std::path::Path| fs::read_to_string(folder.join(name)).expect("there");
+        assert!(read(made.path()) == read(&results.join("report")), "docs/results/report/{name} is not what is stored");
     }
 }
