@@ -62,4 +62,11 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The report's page cannot be made.
+    #[error("the page of the report cannot be made")]
+    Page {
+        /// The reason.
+        #[source]
+        source: minijinja::Error,
+    },
 }

@@ -39,7 +39,7 @@ mod wording;
 mod words;
 pub mod xss;
 
-pub use browser::{Browser, HeaderTest, OBSERVABLE, Outcome, PayloadTest, find as find_browser};
+pub use browser::{Browser, HeaderTest, OBSERVABLE, Opened, Outcome, PayloadTest, find as find_browser};
 pub use client::{
     ChatClient, ChatMessage, ChatReply, ChatRequest, ChatRole, MemoryCache, Metered, OpenAiClient, ResponseCache,
     ScriptedClient,

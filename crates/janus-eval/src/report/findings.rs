@@ -1,0 +1,217 @@
+//! Sentences that follow from numbers. None is written by hand.
+
+use super::{
+    excerpt::line,
+    folder::ResultFolder,
+    results::{Counted, Estimate, Results, ScalingResults, StudyResults, SystemResults},
+};
+use crate::{Prediction, Rate, interval};
+
+/// Fewer findings than this carry no sentence.
+const LEAST: usize = 20;
+/// The recall that a system needs for its precision to count, as for checkpoints.
+const LEAST_RECALL: f64 = 0.95;
+/// Differences that chance makes in one of twenty cases are none.
+const SIGNIFICANT: f64 = 0.05;
+
+/// Whether a name in tables is that of a baseline without a language model.
+pub(super) fn is_control(system: &str) -> bool {
+    system.starts_with("control:")
+}
+
+/// Parts of a study, in the order of its results.
+pub(super) fn parts(study: &StudyResults) -> Vec<&str> {
+    let mut parts: Vec<&str> = study.systems.iter().map(|row| row.part.as_str()).collect();
+    parts.dedup();
+    parts
+}
+
+/// The rows of a part over all categories: models first, each kind from the best to the worst.
+pub(super) fn ranked<'a>(study: &'a StudyResults, part: &str) -> Vec<&'a SystemResults> {
+    let mut rows: Vec<_> = study.systems.iter().filter(|row| row.part == part && row.category.is_none()).collect();
+    // The sort is stable: of equal ones the first stays first.
+    rows.sort_by(|a, b| is_control(&a.system).cmp(&is_control(&b.system)).then(rank(b).total_cmp_all(&rank(a))));
+    rows
+}
+
+/// What systems are compared by: at a recall of at least [`LEAST_RECALL`] precision, then accuracy; below it F0.5.
+/// What is undefined counts as nothing.
+fn rank(row: &SystemResults) -> [f64; 3] {
+    let or_none = |value: Option<f64>| value.unwrap_or(-1.0);
+    if or_none(row.recall.value) >= LEAST_RECALL {
+        [1.0, or_none(row.precision.value), or_none(row.accuracy.value)]
+    } else {
+        [0.0, or_none(row.f05), or_none(row.accuracy.value)]
+    }
+}
+
+trait TotalOrder {
+    fn total_cmp_all(&self, other: &Self) -> std::cmp::Ordering;
+}
+
+impl TotalOrder for [f64; 3] {
+    fn total_cmp_all(&self, other: &Self) -> std::cmp::Ordering {
+        let first = self.iter().zip(other).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne());
+        first.unwrap_or(std::cmp::Ordering::Equal)
+    }
+}
+
+/// A rate in words: percent, interval, counts.
+pub(super) fn in_words(rate: &Counted) -> String {
+    match rate.interval() {
+        None => "undefined".to_owned(),
+        Some((value, interval)) => format!(
+            "{:.0} % [{:.0}, {:.0}] ({} of {})",
+            100.0 * value,
+            100.0 * interval.low,
+            100.0 * interval.high,
+            rate.events,
+            rate.trials
+        ),
+    }
+}
+
+/// A number with its interval.
+pub(super) fn number(estimate: &Estimate) -> String {
+    match (estimate.value, estimate.low, estimate.high) {
+        (None, ..) => "undefined".to_owned(),
+        (Some(value), Some(low), Some(high)) => format!("{value:.2} [{low:.2}, {high:.2}]"),
+        (Some(value), ..) => format!("{value:.2}"),
+    }
+}
+
+/// A system's name in a sentence.
+fn name(system: &str) -> String {
+    line(system, 80)
+}
+
+/// What the numbers say, a sentence or a few for each part of each folder.
+pub(super) fn findings(results: &Results, folders: &[ResultFolder]) -> Vec<String> {
+    let mut said = Vec::new();
+    let studied = folders.iter().filter(|folder| !folder.predictions.is_empty());
+    for (study, folder) in results.studies.iter().zip(studied) {
+        let several =
+            results.studies.iter().filter(|other| parts(other).iter().any(|part| parts(study).contains(part)));
+        let place = if several.count() > 1 { format!(" (folder {})", name(&study.folder)) } else { String::new() };
+        for part in parts(study) {
+            said.extend(of_part(study, folder, part, &place));
+        }
+        let whole = study.analyses.iter().filter(|row| row.category.is_none() && row.ended.trials >= LEAST as u64);
+        said.extend(whole.map(|row| {
+            format!(
+                "Of the analyses that {} wrote on {}{place}, these come to their end, quote only what is there, and agree with their verdict: {}.",
+                name(&row.system),
+                name(&row.part),
+                in_words(&row.all)
+            )
+        }));
+    }
+    said.extend(results.scaling.iter().flat_map(of_scaling));
+    said
+}
+
+fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str, place: &str) -> Vec<String> {
+    let rows = ranked(study, part);
+    let on = format!("{}{place}", name(part));
+    let n = rows.iter().map(|row| row.n).max().unwrap_or(0);
+    if n < LEAST {
+        return vec![format!("On {on} nothing is said in words: {n} of at least {LEAST} findings.")];
+    }
+    let Some(best) = rows.iter().find(|row| !is_control(&row.system)) else {
+        return vec![format!("On {on} no model was asked.")];
+    };
+    let chosen = if rank(best)[0] == 1.0 {
+        "highest precision at a recall of at least 95 %"
+    } else {
+        "no model reaches a recall of 95 %, so by F0.5"
+    };
+    let mut said = vec![format!(
+        "On {on} ({n} findings) the best model is {} ({chosen}): precision {}, recall {}, of what it calls.",
+        name(&best.system),
+        in_words(&best.precision),
+        in_words(&best.recall)
+    )];
+    said.push(effect(folder, part, best));
+    said.extend(rows.iter().find(|row| is_control(&row.system)).map(|control| beside(folder, part, best, control)));
+    let undecided = |row: &&&SystemResults| {
+        !is_control(&row.system)
+            && matches!((row.auroc.low, row.auroc.high), (Some(low), Some(high)) if low <= 0.5 && high >= 0.5)
+    };
+    let coins: Vec<String> = rows.iter().filter(undecided).map(|row| name(&row.system)).collect();
+    if !coins.is_empty() {
+        let names = coins.join("; ");
+        said.push(format!("On {on} the interval of the AUROC holds 0.5, a coin's, for {}: {names}.", coins.len()));
+    }
+    said
+}
+
+/// What triage by this system would do.
+fn effect(folder: &ResultFolder, part: &str, row: &SystemResults) -> String {
+    let own: Vec<&Prediction> =
+        folder.predictions.iter().filter(|one| one.part == part && one.system == row.system).collect();
+    let count = |holds: bool, called: Option<bool>| {
+        own.iter().filter(|one| one.is_vulnerable == holds && one.called == called).count() as u64
+    };
+    let of = |holds: bool, called: bool| {
+        let trials = own.iter().filter(|one| one.is_vulnerable == holds).count() as u64;
+        in_words(&Counted::of(Rate { events: count(holds, Some(called)), trials }))
+    };
+    format!(
+        "It would remove {} of the claims that do not hold, keep {} of them as true and leave {} open; of the claims that hold it \
+         would lose {} and leave {} open.",
+        of(false, false),
+        count(false, Some(true)),
+        count(false, None),
+        of(true, false),
+        count(true, None)
+    )
+}
+
+/// The model beside the best control, on what both called.
+fn beside(folder: &ResultFolder, part: &str, model: &SystemResults, control: &SystemResults) -> String {
+    let right = |system: &str| {
+        let own = folder.predictions.iter().filter(move |one| one.part == part && one.system == system);
+        own.filter_map(|one| Some((one.id.as_str(), one.called? == one.is_vulnerable)))
+            .collect::<std::collections::HashMap<_, _>>()
+    };
+    let (by_model, by_control) = (right(&model.system), right(&control.system));
+    let both: Vec<[bool; 2]> = by_model.iter().filter_map(|(id, right)| Some([*right, *by_control.get(id)?])).collect();
+    let alone = |first: bool| both.iter().filter(|pair| **pair == [first, !first]).count() as u64;
+    let (model_alone, control_alone) = (alone(true), alone(false));
+    let p = interval::mcnemar_exact(model_alone, control_alone);
+    let verdict = match model_alone.cmp(&control_alone) {
+        std::cmp::Ordering::Greater if p < SIGNIFICANT => "the model is ahead",
+        std::cmp::Ordering::Less if p < SIGNIFICANT => "the control wins",
+        _ => "the control ties with it",
+    };
+    format!(
+        "Beside it the best control, {}, has precision {} and recall {}; of {} findings that both called the model alone \
+         is right on {model_alone}, the control alone on {control_alone} (exact McNemar p = {p:.3}): {verdict}.",
+        name(&control.system),
+        in_words(&control.precision),
+        in_words(&control.recall),
+        both.len()
+    )
+}
+
+fn of_scaling(scaling: &ScalingResults) -> Vec<String> {
+    let sentence = |(knob, slope): (&String, &Estimate)| {
+        let own: Vec<_> = scaling.ways.iter().filter(|way| way.knob.name() == knob).collect();
+        let n = own.iter().map(|way| way.right.trials).max().unwrap_or(0);
+        let (Some(value), Some(low), Some(high)) = (slope.value, slope.low, slope.high) else {
+            return format!("{}: what {knob} buys is undefined.", name(&scaling.folder));
+        };
+        let verdict = match (low > 0.0, high < 0.0) {
+            (true, _) => "more tokens help",
+            (_, true) => "more tokens harm",
+            _ => "no effect of more tokens is shown",
+        };
+        format!(
+            "In {} the share of right written verdicts changes by {value:.1} [{low:.1}, {high:.1}] percentage points for 1,000 \
+             tokens more ({knob}, {n} findings in {} ways): {verdict}.",
+            name(&scaling.folder),
+            own.len()
+        )
+    };
+    scaling.slopes.iter().map(sentence).collect()
+}
