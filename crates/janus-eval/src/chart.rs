@@ -102,6 +102,11 @@ trait Draw {
         HEIGHT
     }
 
+    /// How its line of this number is drawn.
+    fn style(&self, index: usize) -> ShapeStyle {
+        line_style(index)
+    }
+
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), String>;
 
     fn draw_on<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
@@ -112,7 +117,7 @@ trait Draw {
         let (plot, below) = area.split_vertically(self.height());
         for (index, name) in self.names().iter().enumerate() {
             let y = index as i32 * NAME as i32 + 8;
-            let line = PathElement::new([(24, y), (58, y)], line_style(index));
+            let line = PathElement::new([(24, y), (58, y)], self.style(index));
             below.draw(&line).map_err(text)?;
             let letters = ("sans-serif", LABEL).into_font();
             below.draw(&Text::new(name.as_str(), (68, y - 9), letters)).map_err(text)?;
@@ -204,7 +209,12 @@ impl Draw for Histogram {
             .build_cartesian_2d(0..steps * step, 0..highest + highest / 10 + 1)
             .map_err(text)?;
         let mut mesh = chart.configure_mesh();
-        let mesh = mesh.x_desc(self.label.as_str()).y_desc("samples").x_labels(6).label_style(("sans-serif", LABEL));
+        let mesh = mesh
+            .x_desc(self.label.as_str())
+            .y_desc("samples")
+            .x_labels(6)
+            .max_light_lines(1)
+            .label_style(("sans-serif", LABEL));
         mesh.draw().map_err(text)?;
         for (index, counts) in counts.iter().enumerate() {
             let line = counts.iter().enumerate().map(|(at, count)| (at as u32 * step + step / 2, *count));
@@ -253,6 +263,12 @@ impl Draw for Curves {
         self.curves.iter().map(|curve| curve.name.clone()).collect()
     }
 
+    fn style(&self, index: usize) -> ShapeStyle {
+        // Many points make a band of a broad line.
+        let many = self.curves.get(index).is_some_and(|curve| curve.points.len() > 60);
+        if many { colour(index).stroke_width(2) } else { line_style(index) }
+    }
+
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), String> {
         let points = || self.curves.iter().flat_map(|curve| &curve.points).chain(&self.marks);
         let (mut right, mut top) = points().fold((0.0f64, 0.0f64), |most, at| (most.0.max(at.0), most.1.max(at.1)));
@@ -278,15 +294,13 @@ impl Draw for Curves {
         let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", LABEL));
         mesh.x_labels(6)
             .y_labels(8)
+            .max_light_lines(1)
             .x_label_formatter(&|value| format!("{value:.0}"))
             .y_label_formatter(&number)
             .draw()
             .map_err(text)?;
         for (index, curve) in self.curves.iter().enumerate() {
-            // Many points make a band of a broad line.
-            let width = if curve.points.len() > 60 { 2 } else { line_style(index).stroke_width };
-            let style = colour(index).stroke_width(width);
-            chart.draw_series(LineSeries::new(curve.points.iter().copied(), style)).map_err(text)?;
+            chart.draw_series(LineSeries::new(curve.points.iter().copied(), self.style(index))).map_err(text)?;
             let dots = curve.points.iter().filter(|_| curve.points.len() <= 20);
             chart.draw_series(dots.map(|at| Circle::new(*at, 4, colour(index).filled()))).map_err(text)?;
         }

@@ -53,6 +53,10 @@ impl Draw for Intervals {
         self.measures.clone()
     }
 
+    fn style(&self, index: usize) -> ShapeStyle {
+        colour(index).stroke_width(3)
+    }
+
     fn height(&self) -> u32 {
         AROUND + self.block() * self.rows.len().max(1) as u32
     }
@@ -68,7 +72,7 @@ impl Draw for Intervals {
             .build_cartesian_2d(0.0..1.0, 0.0..tall)
             .map_err(text)?;
         let mut mesh = chart.configure_mesh();
-        let mesh = mesh.disable_y_mesh().y_labels(0).x_labels(6).x_desc(self.label.as_str());
+        let mesh = mesh.disable_y_mesh().y_labels(0).x_labels(6).max_light_lines(1).x_desc(self.label.as_str());
         let mesh = mesh.label_style(("sans-serif", LABEL)).x_label_formatter(&|value| format!("{:.0}", 100.0 * value));
         mesh.draw().map_err(text)?;
         for (at, row) in self.rows.iter().enumerate() {
@@ -84,7 +88,7 @@ impl Draw for Intervals {
                     chart.draw_series([undefined]).map_err(text)?;
                     continue;
                 };
-                let whisker = PathElement::new([(low, y), (high, y)], colour(index).stroke_width(3));
+                let whisker = PathElement::new([(low, y), (high, y)], self.style(index));
                 chart.draw_series([whisker]).map_err(text)?;
                 chart.draw_series([Circle::new((value, y), 5, colour(index).filled())]).map_err(text)?;
             }

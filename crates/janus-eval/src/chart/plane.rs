@@ -105,7 +105,8 @@ impl Draw for Plane {
         let percent = |value: &f64| format!("{}", (value * 1000.0).round() / 10.0);
         let mut mesh = chart.configure_mesh();
         let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", LABEL));
-        let mesh = mesh.x_labels(6).y_labels(6).x_label_formatter(&percent).y_label_formatter(&percent);
+        let mesh =
+            mesh.x_labels(6).y_labels(6).max_light_lines(1).x_label_formatter(&percent).y_label_formatter(&percent);
         mesh.draw().map_err(text)?;
         if self.diagonal {
             let corners = [(0.0, 0.0), (top, top)];

@@ -21,20 +21,26 @@ const LINES: usize = 6;
 const SYSTEMS: usize = 14;
 /// Bins of a reliability diagram, and of its strip of counts.
 pub(super) const BINS: usize = 10;
-/// The longest name in a chart, in bytes.
+/// The longest name in a chart, and of a part in its title, in bytes.
 const NAME: usize = 52;
+const TITLE: usize = 26;
+/// No answer is longer, in tokens.
+const TOKENS: usize = 1_000_000_000;
 
 /// The charts of one part of a study, each with its short name and what is to be known of it.
 pub(super) fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str) -> Vec<(&'static str, Chart, String)> {
     let rows = ranked(study, part);
-    let mut found = vec![("variants", rates("Systems", rows.iter().take(SYSTEMS).copied(), false), String::new())];
+    // A chart is also looked at alone.
+    let title = |name: &str| format!("{name}: {}", line(part, TITLE));
+    let mut found =
+        vec![("variants", rates(&title("Systems"), rows.iter().take(SYSTEMS).copied(), false), String::new())];
     found.extend(
-        before_and_after(&rows)
+        before_and_after(&title("Before and after LoRA"), &rows)
             .map(|chart| ("lora", chart, "The same prompts, before and after fine-tuning.".to_owned())),
     );
     found.push((
         "classes",
-        by_class(study, part, &rows),
+        by_class(&title("Classes"), study, part, &rows),
         "The models, one class of vulnerability at a time.".to_owned(),
     ));
     let scored = by_system(folder, part);
@@ -43,27 +49,29 @@ pub(super) fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str) -
         .collect();
     let [x, y] = ["false-positive rate, %", "recall, %"];
     let note = "Of probabilities, before thresholds; broad lines lie below others.";
-    found.extend(plane("ROC", x, y, true, &lines, roc).map(|chart| ("roc", chart, note.to_owned())));
+    found.extend(plane(&title("ROC"), x, y, true, &lines, roc).map(|chart| ("roc", chart, note.to_owned())));
     let [x, y] = ["recall, %", "precision, %"];
-    found.extend(plane("Precision over recall", x, y, false, &lines, pr).map(|chart| ("pr", chart, note.to_owned())));
+    found.extend(
+        plane(&title("Precision over recall"), x, y, false, &lines, pr).map(|chart| ("pr", chart, note.to_owned())),
+    );
     let [x, y] = ["coverage: most confident findings, %", "errors among them, %"];
-    let chart = plane("Risk over coverage", x, y, false, &lines, |pairs| thinned(metrics::risk_coverage(pairs)));
+    let chart =
+        plane(&title("Risk over coverage"), x, y, false, &lines, |pairs| thinned(metrics::risk_coverage(pairs)));
     found.extend(
         chart.map(|chart| {
             ("risk-coverage", chart, "Findings called by 0.5, the least sure left to a person.".to_owned())
         }),
     );
-    // Of the best model that gives probabilities, not of one that only says yes or no.
     let graded = |row: &&&SystemResults| !is_control(&row.system) && scored.contains_key(row.system.as_str());
-    if let Some(best) = rows.iter().find(graded) {
+    if let Some(best) = rows.first().filter(graded) {
         let pairs = &scored[best.system.as_str()];
-        let chart = reliability(pairs);
+        let chart = reliability(title("Reliability"), pairs);
         found.push((
             "reliability",
             chart,
             format!("{}, n = {}, ten bins of equal mass.", line(&best.system, NAME), pairs.len()),
         ));
-        found.extend(by_length(folder, part, &best.system).map(|chart| {
+        found.extend(by_length(title("Length of the answer"), folder, part, &best.system).map(|chart| {
             ("length", chart, format!("{}: are findings with long answers answered worse?", line(&best.system, NAME)))
         }));
     }
@@ -81,7 +89,7 @@ pub(super) fn of_tokens(folder: &ResultFolder) -> Vec<(&'static str, Chart, Stri
     let series = |value: fn(&crate::Cost) -> usize| -> Vec<(String, Vec<u32>)> {
         let of = |system: &&str| {
             let own = folder.costs.iter().filter(|cost| cost.system == **system);
-            (line(system, NAME), own.map(|cost| u32::try_from(value(cost)).unwrap_or(u32::MAX)).collect())
+            (line(system, NAME), own.map(|cost| value(cost).min(TOKENS) as u32).collect())
         };
         systems.iter().take(LINES).map(of).collect()
     };
@@ -149,7 +157,7 @@ fn rates<'a>(title: &str, rows: impl Iterator<Item = &'a SystemResults>, with_ca
 }
 
 /// Variants that were asked with an adapter and without: of a head the model that writes one token is the standard.
-fn before_and_after(rows: &[&SystemResults]) -> Option<Chart> {
+fn before_and_after(title: &str, rows: &[&SystemResults]) -> Option<Chart> {
     let before = |name: &str| name.contains("-FT-").then(|| name.replacen("-FT-", "-", 1).replacen("-CH", "-SC", 1));
     let tuned: Vec<_> = rows.iter().filter_map(|row| Some((*row, before(&row.system)?))).collect();
     let mut shown: Vec<&SystemResults> = Vec::new();
@@ -157,17 +165,17 @@ fn before_and_after(rows: &[&SystemResults]) -> Option<Chart> {
         shown.push(plain);
         shown.extend(tuned.iter().filter(|(_, before)| *before == plain.system).map(|(row, _)| *row));
     }
-    (!shown.is_empty()).then(|| rates("Before and after LoRA", shown.into_iter(), false))
+    (!shown.is_empty()).then(|| rates(title, shown.into_iter(), false))
 }
 
-fn by_class(study: &StudyResults, part: &str, rows: &[&SystemResults]) -> Chart {
+fn by_class(title: &str, study: &StudyResults, part: &str, rows: &[&SystemResults]) -> Chart {
     let models = rows.iter().filter(|row| !is_control(&row.system) || row.system == Control::Rules.name()).take(LINES);
     let names: Vec<&str> = models.map(|row| row.system.as_str()).collect();
     let of = |name: &&str, category: VulnCategory| {
         study.systems.iter().find(|row| row.part == part && row.system == **name && row.category == Some(category))
     };
     let shown = VulnCategory::ALL.iter().flat_map(|category| names.iter().filter_map(|name| of(name, *category)));
-    rates("Classes", shown, true)
+    rates(title, shown, true)
 }
 
 fn plane(
@@ -236,14 +244,14 @@ pub(super) fn held(bin: &ReliabilityBin) -> Rate {
     Rate { events: (bin.frequency * bin.count as f64).round() as u64, trials: bin.count as u64 }
 }
 
-fn reliability(pairs: &[Scored]) -> Chart {
+fn reliability(title: String, pairs: &[Scored]) -> Chart {
     let dot = |bin: ReliabilityBin| Dot { x: bin.confidence, y: bin.frequency, interval: wilson(held(&bin)) };
     let mut counts = vec![0; BINS];
     for (p, _) in pairs {
         counts[((p * BINS as f64) as usize).min(BINS - 1)] += 1;
     }
     Chart::Plane(Plane {
-        title: "Reliability".to_owned(),
+        title,
         x_label: "probability that was given, %".to_owned(),
         y_label: "claims that hold, %".to_owned(),
         top: 1.0,
@@ -255,7 +263,7 @@ fn reliability(pairs: &[Scored]) -> Chart {
 }
 
 /// Right calls by the length of the answer, in four parts of equal size.
-fn by_length(folder: &ResultFolder, part: &str, system: &str) -> Option<Chart> {
+fn by_length(title: String, folder: &ResultFolder, part: &str, system: &str) -> Option<Chart> {
     let tokens: HashMap<&str, usize> = folder
         .costs
         .iter()
@@ -274,17 +282,25 @@ fn by_length(folder: &ResultFolder, part: &str, system: &str) -> Option<Chart> {
     if first == last || answers.len() < 4 {
         return None;
     }
-    let row = |quarter: &[(usize, bool)]| {
+    // Answers of one length are never parted.
+    let mut quarters: Vec<Vec<(usize, bool)>> = Vec::new();
+    for run in answers.chunk_by(|a, b| a.0 == b.0) {
+        match quarters.last_mut() {
+            Some(last) if last.len() * 4 < answers.len() => last.extend_from_slice(run),
+            _ => quarters.push(run.to_vec()),
+        }
+    }
+    let row = |quarter: &Vec<(usize, bool)>| {
         let right = quarter.iter().filter(|(_, right)| *right).count() as u64;
         let rate = Counted::of(Rate { events: right, trials: quarter.len() as u64 });
         let name = format!("{} to {} tokens (n {})", quarter[0].0, quarter[quarter.len() - 1].0, quarter.len());
         IntervalRow { name, rates: vec![rate.interval()] }
     };
     Some(Chart::Intervals(Intervals {
-        title: "Length of the answer".to_owned(),
+        title,
         label: "right calls, % (95 % interval)".to_owned(),
         measures: vec!["right among the calls".to_owned()],
-        rows: answers.chunks(answers.len().div_ceil(4)).map(row).collect(),
+        rows: quarters.iter().map(row).collect(),
     }))
 }
 

@@ -9,8 +9,8 @@ use crate::{Prediction, Rate, interval};
 
 /// Fewer findings than this carry no sentence.
 const LEAST: usize = 20;
-/// The recall that a system needs for its precision to count, as for checkpoints.
-const LEAST_RECALL: f64 = 0.95;
+/// The share of claims that hold which a system must find for its precision to count: the recall of the project's target.
+const LEAST_FOUND: f64 = 0.9;
 /// Differences that chance makes in one of twenty cases are none.
 const SIGNIFICANT: f64 = 0.05;
 
@@ -34,15 +34,22 @@ pub(super) fn ranked<'a>(study: &'a StudyResults, part: &str) -> Vec<&'a SystemR
     rows
 }
 
-/// What systems are compared by: at a recall of at least [`LEAST_RECALL`] precision, then accuracy; below it F0.5.
-/// What is undefined counts as nothing.
+/// What systems are compared by: those that find at least [`LEAST_FOUND`] of what holds, and more than calling everything
+/// true would, by precision, then by what they find; the others by F0.5. What is undefined counts as nothing.
 fn rank(row: &SystemResults) -> [f64; 3] {
     let or_none = |value: Option<f64>| value.unwrap_or(-1.0);
-    if or_none(row.recall.value) >= LEAST_RECALL {
-        [1.0, or_none(row.precision.value), or_none(row.accuracy.value)]
+    let found = found(row);
+    let beats_yes = row.precision.low.zip(row.prevalence).is_some_and(|(low, prevalence)| low > prevalence);
+    if or_none(found) >= LEAST_FOUND && beats_yes {
+        [1.0, or_none(row.precision.value), or_none(found)]
     } else {
-        [0.0, or_none(row.f05), or_none(row.accuracy.value)]
+        [0.0, or_none(row.f05), or_none(found)]
     }
+}
+
+/// The share of claims that hold and were called so; what is left open is not found.
+fn found(row: &SystemResults) -> Option<f64> {
+    Rate { events: row.recall.events, trials: row.recall.trials + row.open_positive as u64 }.value()
 }
 
 trait TotalOrder {
@@ -62,6 +69,21 @@ pub(super) fn in_words(rate: &Counted) -> String {
         None => "undefined".to_owned(),
         Some((value, interval)) => format!(
             "{:.0} % [{:.0}, {:.0}] ({} of {})",
+            100.0 * value,
+            100.0 * interval.low,
+            100.0 * interval.high,
+            rate.events,
+            rate.trials
+        ),
+    }
+}
+
+/// A rate in a cell whose column is in percent: value, interval, counts.
+pub(super) fn in_cell(rate: &Counted) -> String {
+    match rate.interval() {
+        None => "undefined".to_owned(),
+        Some((value, interval)) => format!(
+            "{:.0} [{:.0}, {:.0}] {}/{}",
             100.0 * value,
             100.0 * interval.low,
             100.0 * interval.high,
@@ -92,14 +114,15 @@ pub(super) fn findings(results: &Results, folders: &[ResultFolder]) -> Vec<Strin
     for (study, folder) in results.studies.iter().zip(studied) {
         let several =
             results.studies.iter().filter(|other| parts(other).iter().any(|part| parts(study).contains(part)));
-        let place = if several.count() > 1 { format!(" (folder {})", name(&study.folder)) } else { String::new() };
+        let place = if several.count() > 1 { format!(", folder {}", name(&study.folder)) } else { String::new() };
         for part in parts(study) {
             said.extend(of_part(study, folder, part, &place));
         }
         let whole = study.analyses.iter().filter(|row| row.category.is_none() && row.ended.trials >= LEAST as u64);
         said.extend(whole.map(|row| {
             format!(
-                "Of the analyses that {} wrote on {}{place}, these come to their end, quote only what is there, and agree with their verdict: {}.",
+                "Of the analyses that {} wrote on {}{place}, so many come to their end, quote only what is there, and agree with their \
+                 verdict: {}.",
                 name(&row.system),
                 name(&row.part),
                 in_words(&row.all)
@@ -121,12 +144,12 @@ fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str, place: &str)
         return vec![format!("On {on} no model was asked.")];
     };
     let chosen = if rank(best)[0] == 1.0 {
-        "highest precision at a recall of at least 95 %"
+        "highest precision of those that find 90 % of what holds, open findings not counted as found"
     } else {
-        "no model reaches a recall of 95 %, so by F0.5"
+        "by F0.5, for none finds 90 % of what holds with a precision above the share of what holds"
     };
     let mut said = vec![format!(
-        "On {on} ({n} findings) the best model is {} ({chosen}): precision {}, recall {}, of what it calls.",
+        "On {on}, {n} findings: the best model is {} ({chosen}). Of what it calls, precision is {} and recall {}.",
         name(&best.system),
         in_words(&best.precision),
         in_words(&best.recall)
@@ -179,6 +202,7 @@ fn beside(folder: &ResultFolder, part: &str, model: &SystemResults, control: &Sy
     let alone = |first: bool| both.iter().filter(|pair| **pair == [first, !first]).count() as u64;
     let (model_alone, control_alone) = (alone(true), alone(false));
     let p = interval::mcnemar_exact(model_alone, control_alone);
+    let printed = if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") };
     let verdict = match model_alone.cmp(&control_alone) {
         std::cmp::Ordering::Greater if p < SIGNIFICANT => "the model is ahead",
         std::cmp::Ordering::Less if p < SIGNIFICANT => "the control wins",
@@ -186,7 +210,7 @@ fn beside(folder: &ResultFolder, part: &str, model: &SystemResults, control: &Sy
     };
     format!(
         "Beside it the best control, {}, has precision {} and recall {}; of {} findings that both called the model alone \
-         is right on {model_alone}, the control alone on {control_alone} (exact McNemar p = {p:.3}): {verdict}.",
+         is right on {model_alone}, the control alone on {control_alone} (exact McNemar {printed}): {verdict}.",
         name(&control.system),
         in_words(&control.precision),
         in_words(&control.recall),

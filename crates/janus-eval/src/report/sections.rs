@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     excerpt::line,
     figures,
-    findings::{in_words, number, parts, ranked},
+    findings::{in_cell, number, parts, ranked},
     folder::{ResultFolder, TrainingRun},
     mistakes::Mistakes,
     results::{Counted, Estimate, Results, ScalingResults, StudyResults, SystemResults, TrainingResults},
@@ -107,7 +107,7 @@ fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str, sets: &[Labe
         let rates = [row.precision, row.recall, row.false_positive_rate, row.accuracy];
         [row.system.clone(), category(row), row.n.to_string(), row.open.to_string()]
             .into_iter()
-            .chain(rates.iter().map(in_words))
+            .chain(rates.iter().map(in_cell))
             .collect()
     });
     let scores = rows().map(|row| {
@@ -120,7 +120,7 @@ fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str, sets: &[Labe
     });
     let mut tables = vec![
         table(
-            "Calls: shares with 95 % intervals (Wilson) and counts, of what was called; open findings need review or were not answered",
+            "Calls: shares in % with 95 % intervals (Wilson) and counts; open findings need review or were not answered, and are in no share",
             &["system", "class", "n", "open", "precision", "recall", "false-positive rate", "accuracy"],
             calls,
         ),
@@ -164,10 +164,10 @@ fn bins(folder: &ResultFolder, part: &str, system: &str) -> Table {
     let bins = metrics::reliability(&pairs, figures::BINS);
     let rows = bins.iter().map(|bin| {
         let held = Counted::of(figures::held(bin));
-        vec![bin.count.to_string(), format!("{:.4}", bin.confidence), in_words(&held)]
+        vec![bin.count.to_string(), format!("{:.4}", bin.confidence), in_cell(&held)]
     });
     let caption = format!("Reliability of {}", line(system, CELL));
-    table(&caption, &["n", "mean probability", "claims that hold"], rows)
+    table(&caption, &["n", "mean probability", "claims that hold, %"], rows)
 }
 
 /// What systems of a folder wrote and spent.
@@ -177,10 +177,10 @@ fn written(study: &StudyResults, folder: &ResultFolder) -> Option<Section> {
         let rows = study.analyses.iter().map(|row| {
             let category = row.category.map_or("all", |category| category.name());
             let first = [row.part.clone(), row.system.clone(), category.to_owned()];
-            first.into_iter().chain([row.ended, row.quotes, row.agrees, row.all].iter().map(in_words)).collect()
+            first.into_iter().chain([row.ended, row.quotes, row.agrees, row.all].iter().map(in_cell)).collect()
         });
         tables.push(table(
-            "Analyses that end before the limit of tokens; quote, and only what is there; agree with their verdict, to a reader that knows \
+            "Analyses, in %: that end before the limit of tokens; quote, and only what is there; agree with their verdict, to a reader that knows \
              nothing but words; all three",
             &["part", "system", "class", "end", "quote truly", "agree", "all three"],
             rows,
@@ -199,7 +199,7 @@ fn written(study: &StudyResults, folder: &ResultFolder) -> Option<Section> {
 
 fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
     let ways = results.ways.iter().map(|way| {
-        let [right, alarms] = [way.right, way.false_positive_rate].map(|rate| in_words(&rate));
+        let [right, alarms] = [way.right, way.false_positive_rate].map(|rate| in_cell(&rate));
         vec![
             way.knob.to_string(),
             way.way.clone(),
@@ -218,7 +218,7 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
         tables: vec![
             table(
                 "Written verdicts, each finding answered in each way",
-                &["knob", "value", "n", "tokens a finding", "right", "false-positive rate"],
+                &["knob", "value", "n", "tokens a finding", "right, %", "false-positive rate, %"],
                 ways,
             ),
             table("Percentage points of right verdicts gained by 1,000 tokens more", &["knob", "points"], slopes),
