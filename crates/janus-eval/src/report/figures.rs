@@ -22,7 +22,7 @@ const SYSTEMS: usize = 14;
 /// Bins of a reliability diagram, and of its strip of counts.
 pub(super) const BINS: usize = 10;
 /// The longest name in a chart, and of a part in its title, in bytes.
-const NAME: usize = 52;
+pub(super) const NAME: usize = 52;
 const TITLE: usize = 26;
 /// No answer is longer, in tokens.
 const TOKENS: usize = 1_000_000_000;

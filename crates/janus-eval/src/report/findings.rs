@@ -239,3 +239,86 @@ fn of_scaling(scaling: &ScalingResults) -> Vec<String> {
     };
     scaling.slopes.iter().map(sentence).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use janus_http::VulnCategory;
+
+    use super::*;
+    use crate::{Control, report::Report};
+
+    /// Forty findings, half of which hold: what a system says of the first ones of either half is as given, then right.
+    fn folder(systems: &[(&str, &[Option<bool>], &[Option<bool>])]) -> ResultFolder {
+        let mut predictions = Vec::new();
+        for (system, of_true, of_false) in systems {
+            for id in 0..40 {
+                let is_vulnerable = id < 20;
+                let given = if is_vulnerable { of_true.get(id) } else { of_false.get(id - 20) };
+                let called = given.copied().unwrap_or(Some(is_vulnerable));
+                predictions.push(Prediction {
+                    system: (*system).to_owned(),
+                    part: "toy".to_owned(),
+                    id: id.to_string(),
+                    group: id.to_string(),
+                    category: VulnCategory::Xss,
+                    kind: None,
+                    hard: None,
+                    is_vulnerable,
+                    p_vulnerable: Some(called.map_or(0.4, |called| if called { 0.9 } else { 0.1 })),
+                    called,
+                    error: None,
+                });
+            }
+        }
+        ResultFolder { name: "f".to_owned(), predictions, ..ResultFolder::default() }
+    }
+
+    fn said(folder: ResultFolder) -> String {
+        let report = Report::of(std::slice::from_ref(&folder), &[], &[]);
+        findings(report.results(), &[folder]).join("\n")
+    }
+
+    #[test]
+    fn the_best_model_is_not_one_that_calls_everything_true() {
+        let all_true = [Some(true); 20];
+        let text = said(folder(&[
+            ("yes", &[], &all_true),
+            ("careful", &[Some(false), None], &[]),
+            (Control::Rules.name(), &[], &[Some(true); 3]),
+        ]));
+        assert!(text.contains("the best model is careful (highest precision"), "{text}");
+        assert!(text.contains("precision is 100 % [82, 100] (18 of 18) and recall 95 % [75, 99] (18 of 19)"), "{text}");
+        assert!(text.contains("remove 100 % [84, 100] (20 of 20)"), "{text}");
+        assert!(text.contains("lose 5 % [1, 24] (1 of 20) and leave 1 open"), "{text}");
+        assert!(
+            text.contains("of 39 findings that both called the model alone is right on 3, the control alone on 1"),
+            "{text}"
+        );
+        assert!(text.contains("the control ties with it"), "{text}");
+    }
+
+    #[test]
+    fn a_control_that_wins_is_said_to_win() {
+        let text = said(folder(&[("weak", &[Some(false); 12], &[]), (Control::Rules.name(), &[], &[])]));
+        assert!(text.contains("by F0.5, for none finds 90 %"), "{text}");
+        assert!(text.contains("the control alone on 12 (exact McNemar p < 0.001): the control wins"), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_open_is_not_found() {
+        // Right in all that it calls, but it calls half.
+        let text = said(folder(&[("shy", &[None; 10], &[None; 10])]));
+        assert!(text.contains("best model is shy (by F0.5"), "{text}");
+        assert!(text.contains("and leave 10 open; of the claims that hold"), "{text}");
+    }
+
+    #[test]
+    fn few_findings_carry_no_sentence_and_what_is_missing_is_named() {
+        let mut few = folder(&[("model", &[], &[])]);
+        few.predictions.truncate(5);
+        let report = Report::of(std::slice::from_ref(&few), &[], &[]);
+        assert!(said(few).contains("nothing is said in words: 5 of at least 20 findings"));
+        let missing = &report.results().not_measured;
+        assert!(missing.contains(&"temperature".to_owned()) && !missing.contains(&"ROC".to_owned()), "{missing:?}");
+    }
+}

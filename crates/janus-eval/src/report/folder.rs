@@ -68,3 +68,29 @@ pub(crate) fn folder_name(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_leaves_a_folder_as_it_was_and_passes_over_half_a_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let line = r#"{"system":"s","id":"1","prompt_tokens":1,"generated_tokens":2,"seconds":0.5,"peak_mb":3}"#;
+        let text = format!("{line}\n{}", &line[..30]);
+        let path = folder.path().join("costs.jsonl");
+        fs::write(&path, &text).expect("written");
+        let read = ResultFolder::read(folder.path()).expect("readable");
+        assert_eq!((read.costs.len(), read.is_empty()), (1, true));
+        assert_eq!(fs::read_to_string(&path).expect("there"), text);
+        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_no_result_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("predictions.jsonl"), b"{\"system\": \xff}\n").expect("written");
+        let error = ResultFolder::read(folder.path()).expect_err("no prediction");
+        assert!(error.to_string().ends_with("predictions.jsonl, line 1"), "{error}");
+    }
+}

@@ -11,7 +11,7 @@ use super::{
     results::{Counted, Estimate, Results, ScalingResults, StudyResults, SystemResults, TrainingResults},
 };
 use crate::{
-    Chart, LabelledSet,
+    Chart, Curve, Curves, LabelledSet,
     metrics::{self, Scored},
     scaling,
 };
@@ -212,7 +212,7 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
     let slopes = results.slopes.iter().map(|(knob, slope)| vec![knob.clone(), number(slope)]);
     let drawn = scaling::charts(&folder.spent).into_iter();
     let has_points =
-        |chart: &crate::Curves| chart.curves.iter().any(|curve| curve.name != "head alone" && !curve.points.is_empty());
+        |chart: &Curves| chart.curves.iter().any(|curve| curve.name != "head alone" && !curve.points.is_empty());
     Section {
         title: format!("More tokens ({})", line(&folder.name, CELL)),
         tables: vec![
@@ -232,15 +232,24 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
 }
 
 fn trained(results: &TrainingResults, run: &TrainingRun) -> Section {
-    let decimals = |value: f64| format!("{value:.4}");
+    // A learning rate must not print as 0.0000.
+    let decimals =
+        |value: f64| if value != 0.0 && value.abs() < 0.01 { format!("{value:.2e}") } else { format!("{value:.4}") };
     let curves = results.curves.iter().map(|curve| {
         let values = [curve.first, curve.lowest, curve.highest, curve.last].map(decimals);
         [curve.chart.clone(), curve.name.clone(), curve.n.to_string()].into_iter().chain(values).collect()
     });
-    let figure = |(topic, chart): &(String, crate::Curves)| Figure {
-        topic: topic.clone(),
-        chart: Chart::Curves(chart.clone()),
-        caption: String::new(),
+    let figure = |(topic, drawn): &(String, Curves)| {
+        let name = |text: &str| line(text, figures::NAME);
+        let curves = drawn.curves.iter().map(|curve| Curve { name: name(&curve.name), points: curve.points.clone() });
+        let chart = Curves {
+            title: name(&drawn.title),
+            x_label: name(&drawn.x_label),
+            y_label: name(&drawn.y_label),
+            curves: curves.collect(),
+            marks: drawn.marks.clone(),
+        };
+        Figure { topic: topic.clone(), chart: Chart::Curves(chart), caption: String::new() }
     };
     Section {
         title: format!("Training ({})", line(&run.name, CELL)),

@@ -241,7 +241,8 @@ pub(crate) fn charts(spent: &[Spent]) -> [(&'static str, Curves); 2] {
         heat("not ended", |point| 1.0 - point.ended),
         heat("different analyses", |point| point.distinct),
     ];
-    let chart = |title: &str, x_label: &str, y_label: &str, curves| {
+    let chart = |title: &str, x_label: &str, y_label: &str, mut curves: Vec<Curve>| {
+        curves.retain(|curve| !curve.points.is_empty());
         let [title, x_label, y_label] = [title, x_label, y_label].map(str::to_owned);
         Curves { title, x_label, y_label, curves, marks: Vec::new() }
     };

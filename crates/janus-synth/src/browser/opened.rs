@@ -8,7 +8,8 @@ use crate::{Error, Result};
 pub struct Opened {
     /// The arguments of calls of `alert`, `confirm`, `prompt` and `print`.
     pub ran: Vec<String>,
-    /// What it asked for beside itself: host and target.
+    /// What it asked for beside itself: host and target. Requests to Google's hosts are left out: Chromium makes them of
+    /// its own accord.
     pub requests: Vec<(String, String)>,
     /// Its text, also of what is folded away.
     pub text: String,
@@ -33,7 +34,9 @@ impl Browser {
             Ok::<_, Error>((said, text.into_value::<String>().unwrap_or_default()))
         })?;
         self.server.remove(&path);
-        let seen = self.server.take_seen("").into_iter().filter(|seen| seen.target != path);
+        let own = |host: &str| ["googleapis.com", "google.com", "gvt1.com"].iter().any(|known| host.ends_with(known));
+        let seen = self.server.take_seen("").into_iter();
+        let seen = seen.filter(|seen| seen.target != path && !own(seen.host.split(':').next().unwrap_or_default()));
         Ok(Opened {
             ran: said.iter().filter_map(|one| one.strip_prefix("ran ")).map(str::to_owned).collect(),
             requests: seen.map(|seen| (seen.host, seen.target)).collect(),
