@@ -3,8 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use janus_eval::{Study, write_report};
-use janus_examples::{AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, SystemsArgs, run, sets};
+use janus_eval::Study;
+use janus_examples::{
+    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SystemsArgs, report, run, sets,
+};
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
 #[derive(Parser, Debug)]
@@ -23,12 +25,11 @@ struct Args {
     systems: SystemsArgs,
     #[command(flatten)]
     ablation: AblationArgs,
-    /// Ask no model: make the report of these folders of results and of trainers; the pairs of mistakes are those of --set and --db
-    #[arg(long, num_args = 1.., value_name = "FOLDER")]
-    report: Vec<PathBuf>,
-    /// Folder of predictions, costs, tables and report; an earlier run in it goes on
+    /// Folder of predictions, costs, tables and the report; an earlier run in it goes on
     #[arg(long, default_value = "results")]
     output: PathBuf,
+    #[command(flatten)]
+    report: ReportArgs,
     #[command(flatten)]
     general: GeneralArgs,
     #[command(flatten)]
@@ -42,17 +43,19 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
-    let sets = sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed)?;
-    if !args.report.is_empty() {
-        write_report(&args.report, &sets, &args.output, args.common.seed)?;
-        println!("{}", args.output.join("report.html").display());
+    let sets = || sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed);
+    if !args.report.report.is_empty() {
+        let sets = if args.set.is_empty() && args.db.is_none() { Vec::new() } else { sets()? };
+        report(&args.report.report, &sets, &args.output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sets = args.ablation.of(sets, args.common.seed);
+    let sets = args.ablation.of(sets()?, args.common.seed);
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     if args.ablation.any() {
-        return args.ablation.run(&mut janus, &systems, &sets, &args.output);
+        args.ablation.run(&mut janus, &systems, &sets, &args.output)?;
+        report(&[args.output.clone()], &sets, &args.output)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
     let count = systems.study.count() + systems.bundles.len();
@@ -66,7 +69,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     });
     drop(bar);
     print!("{}", study.finish()?);
-    write_report(std::slice::from_ref(&args.output), &sets, &args.output, args.common.seed)?;
     result?;
+    report(&[args.output.clone()], &sets, &args.output)?;
     Ok(ExitCode::SUCCESS)
 }

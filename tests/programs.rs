@@ -7,8 +7,6 @@ mod agents;
 mod makers;
 #[path = "published.rs"]
 mod published;
-#[path = "report.rs"]
-mod report;
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! Flags of what `benchmark` varies.
 
-use std::{path::Path, process::ExitCode};
+use std::path::Path;
 
 use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Janus};
@@ -38,13 +38,7 @@ impl AblationArgs {
     ///
     /// # Errors
     /// When there is nothing to answer with, the device fails, or a file cannot be written.
-    pub fn run(
-        &self,
-        janus: &mut Janus,
-        systems: &Systems,
-        sets: &[LabelledSet],
-        folder: &Path,
-    ) -> anyhow::Result<ExitCode> {
+    pub fn run(&self, janus: &mut Janus, systems: &Systems, sets: &[LabelledSet], folder: &Path) -> anyhow::Result<()> {
         let mut base = AssessConfig { analysis: Analysis::Full, ..systems.study.assess.clone() };
         match (systems.bundles.first(), systems.study.variants.first()) {
             (Some(named), _) => {
@@ -60,7 +54,6 @@ impl AblationArgs {
         let result = study.run(janus, &base, &self.ablation, &set, &mut bar);
         drop(bar);
         print!("{}", study.finish(folder, base.seed)?);
-        result?;
-        Ok(ExitCode::SUCCESS)
+        Ok(result?)
     }
 }

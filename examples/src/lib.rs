@@ -9,6 +9,7 @@ mod generation;
 mod output;
 mod progress;
 mod reflection;
+mod report;
 mod systems;
 mod training;
 
@@ -33,6 +34,7 @@ pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
 pub use reflection::GrpoArgs;
+pub use report::{ReportArgs, report};
 pub use systems::SystemsArgs;
 pub use training::LoraArgs;
 

@@ -12,6 +12,7 @@ mod grpo;
 mod hostile;
 mod hub;
 mod metrics;
+mod report;
 mod results;
 mod split;
 mod states;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use janus_eval::{Prediction, report, write_report};
+use janus_eval::{Prediction, Report, ResultFolder, Results, TrainingRun, report};
 
 use crate::root;
 
@@ -55,16 +55,41 @@ fn every_printed_table_is_recomputed_from_the_stored_predictions() {
     }
 }
 
+/// What the committed report is made of, in its order.
+const REPORTED: [&str; 6] =
+    ["check-v1-bundle", "check-v1-no-analysis", "hold-out-v1", "scaling-check", "lora-both", "lora-both-2"];
+
 #[test]
-fn the_report_is_made_of_the_stored_predictions() {
+fn the_committed_report_is_recomputed_from_the_stored_results() {
     let results = root().join("docs/results");
-    let folders = ["check-v1-bundle", "hold-out-v1", "lora-both", "lora-both-2", "lora-labels-only"];
-    let folders = folders.map(|name| results.join(name));
-    let made = tempfile::tempdir().expect("a temporary folder");
-    // Its page also shows pairs, which these two do not.
-    write_report(&folders, &[], made.path(), 0).expect("written");
-    for name in ["report.md", "results.json"] {
-        let read = |folder: &std::path::Path| fs::read_to_string(folder.join(name)).expect("there");
-        assert!(read(made.path()) == read(&results.join("report")), "docs/results/report/{name} is not what is stored");
+    let folders: Vec<ResultFolder> =
+        REPORTED.iter().map(|name| ResultFolder::read(&results.join(name)).expect("readable")).collect();
+    let curves = |folder: &ResultFolder| {
+        let charts = janus_train::curves_of(&results.join(&folder.name)).expect("a log, or none")?;
+        Some(TrainingRun { name: folder.name.clone(), charts })
+    };
+    let runs: Vec<TrainingRun> = folders.iter().filter_map(curves).collect();
+    assert_eq!(runs.len(), 2);
+    let report = Report::of(&folders, &runs, &[]);
+    let stored = |name: &str| fs::read_to_string(results.join("report").join(name)).expect("there");
+    let numbers: Results = serde_json::from_str(&stored("results.json")).expect("results");
+    let command =
+        format!("benchmark --report {} makes it anew", REPORTED.map(|name| format!("docs/results/{name}")).join(" "));
+    assert!(numbers == *report.results(), "results.json is not what the stored results give: {command}");
+    assert!(stored("report.md") == report.markdown(), "report.md is not what the stored results give: {command}");
+    // The page holds the pairs of mistakes too; all else in it is the same.
+    let without_mistakes = |page: &str| -> String {
+        let mut rest = page.split("<h3>Mistakes of");
+        let first = rest.next().unwrap_or_default().to_owned();
+        first + &rest.filter_map(|part| Some(part.split_once("</section>")?.1)).collect::<String>()
+    };
+    let page = report.html().expect("a page");
+    assert!(without_mistakes(&stored("report.html")) == without_mistakes(&page), "report.html is another: {command}");
+    let document = fs::read_to_string(root().join("docs/results.md")).expect("there");
+    for name in REPORTED {
+        assert!(
+            document.contains(&format!("docs/results/{name}")),
+            "docs/results.md does not name {name} in its command"
+        );
     }
 }

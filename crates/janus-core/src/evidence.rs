@@ -18,6 +18,11 @@ pub(crate) struct Found {
     pub(crate) quotes: [usize; 2],
 }
 
+/// The bytes of a pair that a verdict on a claim rests on: what the claim points at, and what the analysis quotes.
+pub fn evidence_of(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Vec<Evidence> {
+    find(pair, claim, analysis).evidence
+}
+
 /// The evidence for one verdict.
 pub(crate) fn find(pair: &HttpPair, claim: &Claim, analysis: Option<&str>) -> Found {
     let response = pair.response();

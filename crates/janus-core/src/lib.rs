@@ -58,6 +58,7 @@ pub use decoder::{Decoder, HiddenStates, KvCache, TokenBatch, TrainingPass};
 pub use device::{Compute, DeviceChoice, Precision};
 pub use digest::{digest_of_adapter, digest_of_model};
 pub use error::{Error, Result};
+pub use evidence::evidence_of;
 pub use formats::{
     bundle::{Bundle, BundleManifest, CategoryCalibration, HeadFacts, Judged},
     merge, write_tiny_model,

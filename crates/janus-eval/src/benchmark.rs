@@ -140,6 +140,25 @@ impl Log {
     }
 }
 
+/// Reads a file of JSON lines without touching it; half a last line is left out, and bytes that are not UTF-8 are
+/// replaced. A file that is not there holds nothing.
+///
+/// # Errors
+/// When the file cannot be read, or a whole line is not of this type.
+pub fn read_log<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(|source| Error::Io { operation: "read", path: path.to_owned(), source })?,
+    };
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let lines = bytes[..whole].split_inclusive(|byte| *byte == b'\n').enumerate();
+    let record = |(index, line)| {
+        let text = String::from_utf8_lossy(line);
+        serde_json::from_str(&text).map_err(|source| Error::Line { path: path.to_owned(), line: index + 1, source })
+    };
+    lines.map(record).collect()
+}
+
 /// The samples of one part, each with its group.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluated<'a> {

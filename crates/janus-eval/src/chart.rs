@@ -1,137 +1,162 @@
 //! Charts, as SVG and as PNG.
 
+mod intervals;
+mod plane;
+
 use std::path::Path;
 
 use plotters::{
-    coord::{CoordTranslate, Shift},
+    coord::Shift,
     prelude::*,
     style::{FontStyle, register_font},
 };
 
+pub use self::{
+    intervals::{IntervalRow, Intervals},
+    plane::{Dot, Plane},
+};
 use crate::{Error, Result};
 
-/// Width and height, in pixels.
-const SIZE: (u32, u32) = (900, 480);
-/// Pixels of a row of [`RateBars`], and of what stands above and below them.
-const BAR: u32 = 26;
-const AROUND_BARS: u32 = 110;
+/// Width in pixels: narrow, so that a chart is read on a phone too.
+const WIDTH: u32 = 560;
+/// Height in pixels, without the names of the lines.
+const HEIGHT: u32 = 380;
+/// Height of a name in the legend.
+const NAME: u32 = 26;
+/// Sizes of letters; at the width of a phone two thirds are left of them.
+const TITLE: u32 = 23;
+const LABEL: u32 = 19;
+
+/// Colours that stand out from white and from each other, for eyes that see no red or no green too
+/// (Okabe and Ito, 2008; yellow left out, the light ones last).
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 128, 96),
+    RGBColor(160, 64, 128),
+    RGBColor(20, 20, 20),
+    RGBColor(168, 116, 0),
+    RGBColor(62, 142, 196),
+    RGBColor(120, 120, 120),
+];
+
+/// Any chart.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Chart {
+    /// Lines over steps, tokens or temperatures.
+    Curves(Curves),
+    /// Shares against shares.
+    Plane(Plane),
+    /// Rates with their intervals.
+    Intervals(Intervals),
+    /// How often values occur.
+    Histogram(Histogram),
+}
+
+impl Chart {
+    /// The title.
+    pub fn title(&self) -> &str {
+        match self {
+            Self::Curves(chart) => &chart.title,
+            Self::Plane(chart) => &chart.title,
+            Self::Intervals(chart) => &chart.title,
+            Self::Histogram(chart) => &chart.title,
+        }
+    }
+
+    /// The chart as the text of an SVG.
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub fn svg(&self) -> Result<String> {
+        match self {
+            Self::Curves(chart) => chart.draw_svg(),
+            Self::Plane(chart) => chart.draw_svg(),
+            Self::Intervals(chart) => chart.draw_svg(),
+            Self::Histogram(chart) => chart.draw_svg(),
+        }
+        .map_err(|reason| Error::Chart { path: self.title().into(), reason })
+    }
+
+    /// Draws it into `path.svg` and `path.png`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        match self {
+            Self::Curves(chart) => chart.draw_both(path),
+            Self::Plane(chart) => chart.draw_both(path),
+            Self::Intervals(chart) => chart.draw_both(path),
+            Self::Histogram(chart) => chart.draw_both(path),
+        }
+    }
+}
 
 /// What knows how to draw itself.
 trait Draw {
-    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String>;
+    /// The names of its lines, which stand below it.
+    fn names(&self) -> Vec<String>;
 
-    /// Width and height, in pixels.
+    /// Height in pixels without them.
+    fn height(&self) -> u32 {
+        HEIGHT
+    }
+
+    /// How its line of this number is drawn.
+    fn style(&self, index: usize) -> ShapeStyle {
+        line_style(index)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), String>;
+
+    fn draw_on<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
+        // Letters come from a font in the program: no system font is needed, and every machine measures alike.
+        register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+            .map_err(|_| "the font cannot be read".to_owned())?;
+        area.fill(&WHITE).map_err(text)?;
+        let (plot, below) = area.split_vertically(self.height());
+        for (index, name) in self.names().iter().enumerate() {
+            let y = index as i32 * NAME as i32 + 8;
+            let line = PathElement::new([(24, y), (58, y)], self.style(index));
+            below.draw(&line).map_err(text)?;
+            let letters = ("sans-serif", LABEL).into_font();
+            below.draw(&Text::new(name.as_str(), (68, y - 9), letters)).map_err(text)?;
+        }
+        self.draw(&plot)?;
+        area.present().map_err(text)
+    }
+
     fn size(&self) -> (u32, u32) {
-        SIZE
+        (WIDTH, self.height() + self.names().len() as u32 * NAME + 6)
+    }
+
+    fn draw_svg(&self) -> std::result::Result<String, String> {
+        let mut svg = String::new();
+        self.draw_on(SVGBackend::with_string(&mut svg, self.size()).into_drawing_area())?;
+        Ok(svg)
     }
 
     /// Draws it into `path.svg` and `path.png`.
     fn draw_both(&self, path: &Path) -> Result<()> {
         let failed = |reason: String| Error::Chart { path: path.to_owned(), reason };
-        // Letters of the bitmap come from a font in the program: no system font is needed.
-        register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
-            .map_err(|_| failed("the font cannot be read".to_owned()))?;
         let svg = path.with_extension("svg");
-        self.draw(SVGBackend::new(&svg, self.size()).into_drawing_area()).map_err(failed)?;
+        self.draw_on(SVGBackend::new(&svg, self.size()).into_drawing_area()).map_err(failed)?;
         let png = path.with_extension("png");
-        self.draw(BitMapBackend::new(&png, self.size()).into_drawing_area()).map_err(failed)
+        self.draw_on(BitMapBackend::new(&png, self.size()).into_drawing_area()).map_err(failed)
     }
 }
 
-/// Any chart.
-pub(crate) enum Picture {
-    Curves(Curves),
-    Histogram(Histogram),
-    Rates(RateBars),
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
-impl Picture {
-    /// Draws it into `path.svg` and `path.png`.
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        match self {
-            Self::Curves(curves) => curves.draw_both(path),
-            Self::Histogram(histogram) => histogram.draw_both(path),
-            Self::Rates(bars) => bars.draw_both(path),
-        }
-    }
-
-    /// What it shows.
-    pub(crate) fn title(&self) -> &str {
-        match self {
-            Self::Curves(curves) => &curves.title,
-            Self::Histogram(histogram) => &histogram.title,
-            Self::Rates(bars) => &bars.title,
-        }
-    }
+fn colour(index: usize) -> RGBColor {
+    COLOURS[index % COLOURS.len()]
 }
 
-/// A rate of one system.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RateBar {
-    pub(crate) name: String,
-    /// What it is a share of.
-    pub(crate) n: u64,
-    pub(crate) value: Option<f64>,
-    pub(crate) low: Option<f64>,
-    pub(crate) high: Option<f64>,
-}
-
-/// Rates with their intervals, one below the other.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RateBars {
-    pub(crate) title: String,
-    pub(crate) bars: Vec<RateBar>,
-}
-
-impl Draw for RateBars {
-    fn size(&self) -> (u32, u32) {
-        (SIZE.0, AROUND_BARS + BAR * self.bars.len().max(1) as u32)
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        area.fill(&WHITE).map_err(|error| text(&error))?;
-        let n = self.bars.len().max(1);
-        let name = |at: &f64| {
-            // The first stands on top; between two rows there is no name.
-            let row = n as f64 - 1.0 - *at;
-            let bar = (row.fract().abs() < 1e-6).then(|| self.bars.get(row as usize)).flatten();
-            bar.map_or(String::new(), |bar| format!("{} (n = {})", bar.name, bar.n))
-        };
-        let mut chart = ChartBuilder::on(&area)
-            .caption(&self.title, ("sans-serif", 22))
-            .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(400)
-            .build_cartesian_2d(0.0..1.0, -0.5..n as f64 - 0.5)
-            .map_err(|error| text(&error))?;
-        let mut mesh = chart.configure_mesh();
-        mesh.x_desc("share, with Wilson's 95 % interval").label_style(("sans-serif", 14)).disable_y_mesh();
-        let mesh = mesh.x_labels(6).x_label_formatter(&|share| format!("{share:.1}"));
-        mesh.y_labels(2 * n + 1).y_label_formatter(&name).draw().map_err(|error| text(&error))?;
-        for (row, bar) in self.bars.iter().enumerate() {
-            let at = (n - 1 - row) as f64;
-            let color = Palette99::pick(row).to_rgba();
-            if let (Some(low), Some(high)) = (bar.low, bar.high) {
-                let whisker = PathElement::new([(low, at), (high, at)], color.stroke_width(2));
-                chart.draw_series([whisker]).map_err(|error| text(&error))?;
-            }
-            if let Some(value) = bar.value {
-                chart.draw_series([Circle::new((value, at), 5, color.filled())]).map_err(|error| text(&error))?;
-            }
-        }
-        area.present().map_err(|error| text(&error))
-    }
-}
-
-/// The names of the lines.
-fn draw_legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
-    chart: &mut ChartContext<'a, B, C>,
-    position: SeriesLabelPosition,
-) -> std::result::Result<(), String> {
-    let mut labels = chart.configure_series_labels();
-    labels.position(position).label_font(("sans-serif", 15)).border_style(BLACK).background_style(WHITE);
-    labels.draw().map_err(|error| error.to_string())
+/// The first lines are broad, so that they show below later ones that run along them.
+fn line_style(index: usize) -> ShapeStyle {
+    colour(index).stroke_width([6, 4, 3].get(index).copied().unwrap_or(2))
 }
 
 /// A histogram of several series over the same steps.
@@ -158,8 +183,11 @@ impl Histogram {
 }
 
 impl Draw for Histogram {
-    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    fn names(&self) -> Vec<String> {
+        self.series.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), String> {
         let step = self.step.max(1);
         let largest = self.series.iter().flat_map(|(_, values)| values).copied().max().unwrap_or(0);
         let steps = largest / step + 1;
@@ -173,26 +201,26 @@ impl Draw for Histogram {
             })
             .collect();
         let highest = counts.iter().flatten().copied().max().unwrap_or(1).max(1);
-        area.fill(&WHITE).map_err(|error| text(&error))?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(&self.title, ("sans-serif", 22))
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, ("sans-serif", TITLE))
             .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(60)
+            .x_label_area_size(56)
+            .y_label_area_size(76)
             .build_cartesian_2d(0..steps * step, 0..highest + highest / 10 + 1)
-            .map_err(|error| text(&error))?;
-        let mesh =
-            chart.configure_mesh().x_desc(self.label.as_str()).y_desc("samples").label_style(("sans-serif", 15)).draw();
-        mesh.map_err(|error| text(&error))?;
-        for (index, ((name, _), counts)) in self.series.iter().zip(&counts).enumerate() {
-            let color = Palette99::pick(index).to_rgba();
+            .map_err(text)?;
+        let mut mesh = chart.configure_mesh();
+        let mesh = mesh
+            .x_desc(self.label.as_str())
+            .y_desc("samples")
+            .x_labels(6)
+            .max_light_lines(1)
+            .label_style(("sans-serif", LABEL));
+        mesh.draw().map_err(text)?;
+        for (index, counts) in counts.iter().enumerate() {
             let line = counts.iter().enumerate().map(|(at, count)| (at as u32 * step + step / 2, *count));
-            let drawn =
-                chart.draw_series(LineSeries::new(line, color.stroke_width(2))).map_err(|error| text(&error))?;
-            drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
+            chart.draw_series(LineSeries::new(line, line_style(index))).map_err(text)?;
         }
-        draw_legend(&mut chart, SeriesLabelPosition::MiddleRight)?;
-        area.present().map_err(|error| text(&error))
+        Ok(())
     }
 }
 
@@ -231,23 +259,29 @@ impl Curves {
 }
 
 impl Draw for Curves {
-    fn draw<B: DrawingBackend>(&self, area: DrawingArea<B, Shift>) -> std::result::Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    fn names(&self) -> Vec<String> {
+        self.curves.iter().map(|curve| curve.name.clone()).collect()
+    }
+
+    fn style(&self, index: usize) -> ShapeStyle {
+        // Many points make a band of a broad line.
+        let many = self.curves.get(index).is_some_and(|curve| curve.points.len() > 60);
+        if many { colour(index).stroke_width(2) } else { line_style(index) }
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), String> {
         let points = || self.curves.iter().flat_map(|curve| &curve.points).chain(&self.marks);
         let (mut right, mut top) = points().fold((0.0f64, 0.0f64), |most, at| (most.0.max(at.0), most.1.max(at.1)));
         let least = points().map(|at| at.1).fold(0.0, f64::min);
         right = if right > 0.0 { right } else { 1.0 };
-        // The legend stands above the lines.
-        let room = 0.05 + 0.08 * self.curves.len() as f64;
-        top = if top > least { top + room * (top - least) } else { least + 1.0 };
-        area.fill(&WHITE).map_err(|error| text(&error))?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(&self.title, ("sans-serif", 22))
+        top = if top > least { top + 0.05 * (top - least) } else { least + 1.0 };
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, ("sans-serif", TITLE))
             .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(76)
+            .x_label_area_size(56)
+            .y_label_area_size(96)
             .build_cartesian_2d(0.0..right, least..top)
-            .map_err(|error| text(&error))?;
+            .map_err(text)?;
         let mut mesh = chart.configure_mesh();
         // A rate of 1e-4 must not print as 0.0, nor a step as 100.0.
         let number = |value: &f64| {
@@ -257,25 +291,22 @@ impl Draw for Curves {
                 format!("{}", (value * 1e6).round() / 1e6)
             }
         };
-        let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", 15));
-        // Shares have decimals, steps have none.
-        let decimals = if right > 1.5 { 0 } else { 1 };
-        mesh.x_label_formatter(&|value| format!("{value:.decimals$}"))
+        let mesh = mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).label_style(("sans-serif", LABEL));
+        mesh.x_labels(6)
+            .y_labels(8)
+            .max_light_lines(1)
+            .x_label_formatter(&|value| format!("{value:.0}"))
             .y_label_formatter(&number)
             .draw()
-            .map_err(|error| text(&error))?;
+            .map_err(text)?;
         for (index, curve) in self.curves.iter().enumerate() {
-            let color = Palette99::pick(index).to_rgba();
-            let line = LineSeries::new(curve.points.iter().copied(), color.stroke_width(2));
-            let drawn = chart.draw_series(line).map_err(|error| text(&error))?;
-            drawn
-                .label(&curve.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
+            chart.draw_series(LineSeries::new(curve.points.iter().copied(), self.style(index))).map_err(text)?;
+            let dots = curve.points.iter().filter(|_| curve.points.len() <= 20);
+            chart.draw_series(dots.map(|at| Circle::new(*at, 4, colour(index).filled()))).map_err(text)?;
         }
         let circles = self.marks.iter().map(|at| Circle::new(*at, 7, RED.stroke_width(2)));
-        chart.draw_series(circles).map_err(|error| text(&error))?;
-        draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
-        area.present().map_err(|error| text(&error))
+        chart.draw_series(circles).map_err(text)?;
+        Ok(())
     }
 }
 
@@ -313,7 +344,7 @@ mod tests {
         };
         chart.write(&path).expect("written");
         let svg = std::fs::read_to_string(path.with_extension("svg")).expect("there");
-        assert!(svg.contains("training") && svg.matches("<circle").count() == 1);
+        assert!(svg.contains("training") && svg.matches("#FF0000").count() == 1, "{svg}");
         assert!(std::fs::read(path.with_extension("png")).expect("there").starts_with(b"\x89PNG"));
         Curves { curves: Vec::new(), marks: Vec::new(), ..chart }.write(&path).expect("nothing is a chart too");
     }

@@ -62,17 +62,11 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// A folder holds no results.
-    #[error("{} holds neither predictions.jsonl nor log.jsonl", path.display())]
-    NoResults {
-        /// The folder.
-        path: PathBuf,
-    },
     /// The report's page cannot be made.
-    #[error("the report's page cannot be made")]
+    #[error("the page of the report cannot be made")]
     Page {
         /// The reason.
         #[source]
-        source: Box<minijinja::Error>,
+        source: minijinja::Error,
     },
 }

@@ -6,7 +6,8 @@
 //! 3. [`interval`] says how sure each number is: Wilson for rates, a bootstrap over lineages for the rest, exact tests
 //!    between two systems.
 //! 4. [`Control`] is what can be reached without a language model.
-//! 5. [`report`] writes tables; the same predictions give the same bytes.
+//! 5. [`report`] writes tables, and from result folders the [`Report`] that people read; the same predictions give the
+//!    same bytes.
 //!
 //! What this crate deliberately does not do: train, open databases, or touch the network.
 //!
@@ -30,7 +31,6 @@ mod error;
 mod head;
 pub mod interval;
 pub mod metrics;
-mod page;
 pub mod report;
 mod scaling;
 mod second;
@@ -38,11 +38,11 @@ mod study;
 
 pub use analysis::{Reader, WrittenAnalysis};
 pub use benchmark::{Answer, Cost, Prediction};
-pub use chart::{Curve, Curves, Histogram};
+pub use chart::{Chart, Curve, Curves, Dot, Histogram, IntervalRow, Intervals, Plane};
 pub use confusion::{Confusion, Rate};
 pub use control::{Control, Example, NgramLogistic, NgramText};
 pub use describe::describe;
 pub use error::{Error, Result};
-pub use page::{RESULTS_VERSION, ResultRate, ResultRow, ResultValue, Results, write_report};
+pub use report::{Report, ResultFolder, Results, TrainingRun};
 pub use scaling::{Knob, ScalingStudy, Spent};
 pub use study::{GeneralModel, LabelledSet, NamedBundle, Study, StudyConfig};

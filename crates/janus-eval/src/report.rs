@@ -1,4 +1,13 @@
-//! Tables in Markdown. The same predictions give the same bytes.
+//! Tables in Markdown, and the report for people. The same predictions give the same bytes.
+
+mod excerpt;
+mod figures;
+mod findings;
+mod folder;
+mod mistakes;
+mod page;
+mod results;
+mod sections;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,6 +16,14 @@ use std::{
 
 use janus_http::VulnCategory;
 
+pub use self::{
+    folder::{ResultFolder, TrainingRun},
+    page::Report,
+    results::{
+        AnalysisResults, Counted, CurveResults, Estimate, Results, ScalingResults, StudyResults, SystemResults,
+        TokenResults, TrainingResults, WayResults,
+    },
+};
 use crate::{
     Control, Cost, Prediction, Rate, WrittenAnalysis,
     analysis::shares,

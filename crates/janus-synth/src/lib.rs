@@ -42,7 +42,7 @@ mod words;
 pub mod xss;
 
 pub use agent::Agents;
-pub use browser::{Browser, HeaderTest, OBSERVABLE, Outcome, PayloadTest, find as find_browser};
+pub use browser::{Browser, HeaderTest, OBSERVABLE, Opened, Outcome, PayloadTest, find as find_browser};
 pub use client::{
     ChatClient, ChatMessage, ChatReply, ChatRequest, ChatRole, MemoryCache, Metered, OpenAiClient, ReplySchema,
     ResponseCache, ScriptedClient,

@@ -2,15 +2,40 @@
 
 use std::path::Path;
 
-use janus_eval::{Curve, Curves};
+use janus_eval::{Curve, Curves, benchmark::read_log};
 
 use crate::{
-    Result,
+    GrpoLine, Result, grpo_trainer,
     log::{LogLine, StepRecord, ValidationRecord},
 };
 
+/// The curves of the log in a run's folder, of phase 1 or of phase 2, each with its short name; nothing where there is no
+/// log. The folder is only read.
+///
+/// # Errors
+/// When the log cannot be read, or a line of it is neither's.
+pub fn curves_of(folder: &Path) -> Result<Option<Vec<(String, Curves)>>> {
+    let path = folder.join("log.jsonl");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let charts = match read_log::<LogLine>(&path) {
+        Ok(lines) => charts(&lines),
+        // The lines of the two differ in their fields; what is said is what is wrong for the second.
+        Err(_) => grpo_trainer::charts(&read_log::<GrpoLine>(&path)?),
+    };
+    Ok(Some(charts.into_iter().map(|(name, chart)| (name.to_owned(), chart)).collect()))
+}
+
 /// Draws losses, learning rate, gradient norm and tokens a second into a folder, as SVG and PNG.
 pub(crate) fn draw(lines: &[LogLine], folder: &Path) -> Result<()> {
+    for (name, chart) in charts(lines) {
+        chart.write(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+fn charts(lines: &[LogLine]) -> Vec<(&'static str, Curves)> {
     let steps: Vec<&StepRecord> =
         lines.iter().filter_map(|line| if let LogLine::Step(record) = line { Some(record) } else { None }).collect();
     let validations: Vec<&ValidationRecord> = lines
@@ -73,11 +98,11 @@ pub(crate) fn draw(lines: &[LogLine], folder: &Path) -> Result<()> {
             Vec::new(),
         ),
     ];
-    for (file, title, label, curves, marks) in charts {
+    let chart = |(name, title, label, curves, marks): (&'static str, &str, &str, Vec<Curve>, Vec<(f64, f64)>)| {
         let [title, y_label] = [title, label].map(str::to_owned);
-        Curves { title, x_label: "step".to_owned(), y_label, curves, marks }.write(&folder.join(file))?;
-    }
-    Ok(())
+        (name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks })
+    };
+    charts.into_iter().map(chart).collect()
 }
 
 /// Each point the mean of itself and up to 19 before it.

@@ -46,6 +46,7 @@ pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temper
 pub use class_trainer::{
     Cell, ClassParts, ClassProgress, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, ValidationOfHead,
 };
+pub use curves::curves_of;
 pub use error::{Error, Result};
 pub use grpo::{Aggregation, Completions, GrpoConfig, GrpoStep, RatioLevel, StepCounts, group_advantages, grpo_loss};
 pub use grpo_trainer::{

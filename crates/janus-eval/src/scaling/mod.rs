@@ -9,7 +9,8 @@ use janus_data::{Probability, VerdictLabel, split};
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
 
-use self::report::{Point, head_alone, points, report, tenths};
+pub(crate) use self::report::{Point, all_slopes, points};
+use self::report::{head_alone, report, tenths};
 use crate::{
     Error, LabelledSet, Result,
     benchmark::Log,
@@ -212,38 +213,41 @@ impl ScalingStudy {
         let text = report(&self.spent, seed);
         let path = folder.join("scaling.md");
         fs::write(&path, &text).map_err(|source| Error::Io { operation: "write", path, source })?;
-        let points = points(&self.spent);
-        let of = |knob: Knob, name: &str| Curve {
-            name: name.to_owned(),
-            points: points
-                .iter()
-                .filter(|point| point.knob == knob)
-                .map(|point| (point.tokens, point.accuracy()))
-                .collect(),
-        };
-        let head = head_alone(&self.spent);
-        let right = points.iter().map(|point| point.tokens).fold(1.0, f64::max);
-        let mut curves = vec![of(Knob::Budget, "one analysis, forced"), of(Knob::Votes, "votes")];
-        curves.extend(
-            head.map(|(value, _)| Curve { name: "head alone".to_owned(), points: vec![(0.0, value), (right, value)] }),
-        );
-        let (x_label, y_label) = ("tokens written a finding".to_owned(), "share of right verdicts".to_owned());
-        let title = "What tokens buy".to_owned();
-        Curves { title, x_label, y_label, curves, marks: Vec::new() }.write(&folder.join("scaling"))?;
-        let heat = |name: &str, value: fn(&Point) -> f64| {
-            let own = points.iter().filter(|point| point.knob == Knob::Temperature);
-            Curve { name: name.to_owned(), points: own.map(|point| (point.value, value(point))).collect() }
-        };
-        let curves = vec![
-            heat("right", Point::accuracy),
-            heat("false-positive rate", |point| point.confusion.false_positive_rate().value().unwrap_or(0.0)),
-            heat("not ended", |point| 1.0 - point.ended),
-            heat("different analyses", |point| point.distinct),
-        ];
-        let (title, x_label) = ("What temperature does".to_owned(), "temperature, in tenths".to_owned());
-        let y_label = "share".to_owned();
-        let curves = curves.into_iter().map(tenths).collect();
-        Curves { title, x_label, y_label, curves, marks: Vec::new() }.write(&folder.join("temperature"))?;
+        for (name, chart) in charts(&self.spent) {
+            chart.write(&folder.join(name))?;
+        }
         Ok(text)
     }
+}
+
+/// What tokens buy and what temperature does, each with its name.
+pub(crate) fn charts(spent: &[Spent]) -> [(&'static str, Curves); 2] {
+    let points = points(spent);
+    let of = |knob: Knob, name: &str| {
+        let own = points.iter().filter(|point| point.knob == knob);
+        Curve { name: name.to_owned(), points: own.map(|point| (point.tokens, point.accuracy())).collect() }
+    };
+    let right = points.iter().map(|point| point.tokens).fold(1.0, f64::max);
+    let mut curves = vec![of(Knob::Budget, "one analysis, forced"), of(Knob::Votes, "votes")];
+    let head = head_alone(spent).map(|(value, _)| vec![(0.0, value), (right, value)]);
+    curves.extend(head.map(|points| Curve { name: "head alone".to_owned(), points }));
+    let heat = |name: &str, value: fn(&Point) -> f64| {
+        let own = points.iter().filter(|point| point.knob == Knob::Temperature);
+        tenths(Curve { name: name.to_owned(), points: own.map(|point| (point.value, value(point))).collect() })
+    };
+    let temperature = vec![
+        heat("right", Point::accuracy),
+        heat("false-positive rate", |point| point.confusion.false_positive_rate().value().unwrap_or(0.0)),
+        heat("not ended", |point| 1.0 - point.ended),
+        heat("different analyses", |point| point.distinct),
+    ];
+    let chart = |title: &str, x_label: &str, y_label: &str, mut curves: Vec<Curve>| {
+        curves.retain(|curve| !curve.points.is_empty());
+        let [title, x_label, y_label] = [title, x_label, y_label].map(str::to_owned);
+        Curves { title, x_label, y_label, curves, marks: Vec::new() }
+    };
+    [
+        ("scaling", chart("What tokens buy", "tokens written a finding", "share of right verdicts", curves)),
+        ("temperature", chart("What temperature does", "temperature, in tenths", "share", temperature)),
+    ]
 }

@@ -22,14 +22,14 @@ pub(super) fn tenths(curve: Curve) -> Curve {
 }
 
 /// All findings in one way.
-pub(super) struct Point {
-    pub(super) knob: Knob,
-    way: String,
+pub(crate) struct Point {
+    pub(crate) knob: Knob,
+    pub(crate) way: String,
     pub(super) value: f64,
     /// Mean tokens written a finding.
-    pub(super) tokens: f64,
+    pub(crate) tokens: f64,
     /// What is written, by 0.5.
-    pub(super) confusion: Confusion,
+    pub(crate) confusion: Confusion,
     right: Vec<(String, String, bool)>,
     pub(super) ended: f64,
     /// The share of analyses that differ from all before them.
@@ -68,7 +68,7 @@ fn point(knob: Knob, way: &str, value: f64, spent: &[(&Spent, f64, usize)]) -> P
 }
 
 /// One point for each way; the votes' are the first ones of those that were sampled.
-pub(super) fn points(all: &[Spent]) -> Vec<Point> {
+pub(crate) fn points(all: &[Spent]) -> Vec<Point> {
     let mut points = Vec::new();
     for knob in [Knob::Budget, Knob::Temperature, Knob::Effort] {
         for (way, _) in knob.ways(&AssessConfig::default()) {
@@ -149,16 +149,12 @@ pub(super) fn report(all: &[Spent], seed: u64) -> String {
     if let Some((right, open)) = head_alone(all) {
         out.push_str(&format!("\nThe head alone: {} of what it calls, {open} left open.\n", percent(Some(right))));
     }
-    for knob in [Knob::Budget, Knob::Votes] {
-        let own: Vec<&Point> = points.iter().filter(|point| point.knob == knob).collect();
-        let runs: Vec<BudgetRun> = own.iter().map(|point| point.run()).collect();
-        if runs.len() < 2 {
-            continue;
-        }
-        let slope = scaling(&runs).map_or("undefined".to_owned(), |slope| format!("{slope:.1}"));
+    for (knob, slope, interval) in all_slopes(&points, seed) {
+        let runs: Vec<BudgetRun> = points.iter().filter(|point| point.knob == knob).map(Point::run).collect();
+        let slope = slope.map_or("undefined".to_owned(), |slope| format!("{slope:.1}"));
         out.push_str(&format!(
             "\n{knob}: Scaling {slope}{} points per 1,000 tokens, Performance {} %.\n",
-            between(slopes(&own, seed), 1.0),
+            between(interval, 1.0),
             percent(performance(&runs)),
         ));
     }
@@ -170,6 +166,19 @@ pub(super) fn report(all: &[Spent], seed: u64) -> String {
     out.push_str(&rules(all));
     out.push_str(&efforts(all));
     out
+}
+
+/// Scaling with its interval, for the knobs that spend tokens and have two points.
+pub(crate) fn all_slopes(points: &[Point], seed: u64) -> Vec<(Knob, Option<f64>, Option<Interval>)> {
+    let mut found = Vec::new();
+    for knob in [Knob::Budget, Knob::Votes] {
+        let own: Vec<&Point> = points.iter().filter(|point| point.knob == knob).collect();
+        if own.len() >= 2 {
+            let runs: Vec<BudgetRun> = own.iter().map(|point| point.run()).collect();
+            found.push((knob, scaling(&runs), slopes(&own, seed)));
+        }
+    }
+    found
 }
 
 /// The interval of Scaling, over groups of findings.

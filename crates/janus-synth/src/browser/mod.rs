@@ -5,6 +5,7 @@
 //! own. A payload is known by the argument of its call. Each pair is loaded twice, and both must agree.
 
 mod headers;
+mod opened;
 mod server;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::runtime::Runtime;
 
 use crate::{Error, Result};
 pub use headers::{HeaderTest, OBSERVABLE};
+pub use opened::Opened;
 use server::{Server, reframed};
 
 /// How long a page may take, in milliseconds.

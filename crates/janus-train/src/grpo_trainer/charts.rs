@@ -11,6 +11,14 @@ type Points = Vec<(f64, f64)>;
 
 /// Draws rewards and their parts, groups, divergence, entropy, lengths, validation and speed into a folder, as SVG and PNG.
 pub(super) fn draw(lines: &[GrpoLine], folder: &Path) -> Result<()> {
+    for (name, chart) in charts(lines) {
+        chart.write(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// The charts of a log, each with its short name.
+pub(crate) fn charts(lines: &[GrpoLine]) -> Vec<(&'static str, Curves)> {
     let steps: Vec<&GrpoRecord> =
         lines.iter().filter_map(|line| if let GrpoLine::Step(record) = line { Some(record) } else { None }).collect();
     let validations: Vec<&GrpoValidation> = lines
@@ -73,12 +81,11 @@ pub(super) fn draw(lines: &[GrpoLine], folder: &Path) -> Result<()> {
             ],
         ),
     ];
-    for (file, title, label, curves) in charts {
+    let chart = |(name, title, label, curves): (&'static str, &str, &str, Vec<Curve>)| {
         let [title, y_label] = [title, label].map(str::to_owned);
-        let chart = Curves { title, x_label: "step".to_owned(), y_label, curves, marks: Vec::new() };
-        chart.write(&folder.join(file))?;
-    }
-    Ok(())
+        (name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks: Vec::new() })
+    };
+    charts.into_iter().map(chart).collect()
 }
 
 fn dead(record: &GrpoRecord) -> f64 {

@@ -17,6 +17,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+pub(crate) use self::charts::charts;
 pub use self::{
     config::{GrpoProgress, GrpoSummary, GrpoTrainerConfig},
     failures::{AttemptStore, KeptAttempt},
