@@ -406,6 +406,23 @@ fn a_benchmark_stores_every_prediction_and_goes_on_where_it_was_killed() {
     assert_eq!(read("whole/tables.md"), stdout(&output));
     let predictions = read("whole/predictions.jsonl");
     assert_eq!(predictions.lines().count(), 6 * 10);
+    // Its report, and the same made again of what is stored, without a model.
+    assert!(read("whole/report.html").contains("Mistakes of"));
+    let again = |args: &[&str]| {
+        let mut command = program(env!("CARGO_BIN_EXE_benchmark"), folder.path());
+        command.args(args).args(["--output", "again", "--model", "none", "--offline"]).output().expect("starts")
+    };
+    let output = again(&["--report", "whole", "--set", "set.jsonl"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for file in ["report.html", "report.md", "results.json"] {
+        assert!(read(&format!("whole/{file}")) == read(&format!("again/{file}")), "{file} differs");
+    }
+    let output = again(&["--report", "whole"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(read("again/report.html").contains("were not at hand"), "the page says how to get pairs");
+    let output = again(&["--report", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("holds no results"), "{}", stderr(&output));
     // A kill in the middle of a line: the rest is done again, and the bytes are those of a whole run.
     fs::create_dir(folder.path().join("half")).expect("created");
     fs::write(folder.path().join("half/settings.json"), read("whole/settings.json")).expect("written");

@@ -278,6 +278,8 @@ impl Draw for Curves {
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", TITLE))
             .margin(14)
+            // The last label is broader than its tick.
+            .margin_right(26)
             .x_label_area_size(56)
             .y_label_area_size(96)
             .build_cartesian_2d(0.0..right, least..top)

@@ -86,6 +86,13 @@ pub(super) fn line(text: &str, longest: usize) -> String {
     if end < text.len() { format!("{shown} [... {} bytes left out]", text.len() - end) } else { shown }
 }
 
+/// A name for a chart: one line of at most `longest` bytes before an ellipsis.
+pub(super) fn clipped(text: &str, longest: usize) -> String {
+    let end = text.floor_char_boundary(longest);
+    let more = if end < text.len() { "..." } else { "" };
+    format!("{}{more}", line(&text[..end], longest))
+}
+
 /// Control characters, and those that turn the direction of writing or have no width, as pictures or numbers. Line ends
 /// and tabs stay.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {

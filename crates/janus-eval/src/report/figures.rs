@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use janus_http::VulnCategory;
 
 use super::{
-    excerpt::line,
+    excerpt::{clipped, line},
     findings::{is_control, ranked},
     folder::ResultFolder,
     results::{Counted, StudyResults, SystemResults},
@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// The most lines of one chart, and the most systems of one list of rates.
-const LINES: usize = 6;
+const LINES: usize = 7;
 const SYSTEMS: usize = 14;
 /// Bins of a reliability diagram, and of its strip of counts.
 pub(super) const BINS: usize = 10;
 /// The longest name in a chart, and of a part in its title, in bytes.
-pub(super) const NAME: usize = 52;
+pub(super) const NAME: usize = 48;
 const TITLE: usize = 26;
 /// No answer is longer, in tokens.
 const TOKENS: usize = 1_000_000_000;
@@ -31,21 +31,22 @@ const TOKENS: usize = 1_000_000_000;
 pub(super) fn of_part(study: &StudyResults, folder: &ResultFolder, part: &str) -> Vec<(&'static str, Chart, String)> {
     let rows = ranked(study, part);
     // A chart is also looked at alone.
-    let title = |name: &str| format!("{name}: {}", line(part, TITLE));
-    let mut found =
-        vec![("variants", rates(&title("Systems"), rows.iter().take(SYSTEMS).copied(), false), String::new())];
+    let title = |name: &str| format!("{name}: {}", clipped(part, TITLE));
+    let base = shared_base(rows.iter().map(|row| row.system.as_str()));
+    let first = rows.iter().take(SYSTEMS).copied();
+    let mut found = vec![("variants", rates(&title("Systems"), first, false, base), about(base, rows.len()))];
     found.extend(
-        before_and_after(&title("Before and after LoRA"), &rows)
+        before_and_after(&title("Before and after LoRA"), &rows, base)
             .map(|chart| ("lora", chart, "The same prompts, before and after fine-tuning.".to_owned())),
     );
     found.push((
         "classes",
-        by_class(&title("Classes"), study, part, &rows),
+        by_class(&title("Classes"), study, part, &rows, base),
         "The models, one class of vulnerability at a time.".to_owned(),
     ));
     let scored = by_system(folder, part);
-    let lines: Vec<(&str, &[Scored])> = lines(&rows)
-        .filter_map(|row| Some((row.system.as_str(), scored.get(row.system.as_str())?.as_slice())))
+    let lines: Vec<(String, &[Scored])> = lines(&rows)
+        .filter_map(|row| Some((short(&row.system, base), scored.get(row.system.as_str())?.as_slice())))
         .collect();
     let [x, y] = ["false-positive rate, %", "recall, %"];
     let note = "Of probabilities, before thresholds; broad lines lie below others.";
@@ -86,10 +87,11 @@ pub(super) fn of_tokens(folder: &ResultFolder) -> Vec<(&'static str, Chart, Stri
             systems.push(&cost.system);
         }
     }
+    let base = shared_base(systems.iter().copied());
     let series = |value: fn(&crate::Cost) -> usize| -> Vec<(String, Vec<u32>)> {
         let of = |system: &&str| {
             let own = folder.costs.iter().filter(|cost| cost.system == **system);
-            (line(system, NAME), own.map(|cost| value(cost).min(TOKENS) as u32).collect())
+            (short(system, base), own.map(|cost| value(cost).min(TOKENS) as u32).collect())
         };
         systems.iter().take(LINES).map(of).collect()
     };
@@ -115,6 +117,32 @@ pub(super) fn of_tokens(folder: &ResultFolder) -> Vec<(&'static str, Chart, Stri
     found
 }
 
+/// The base model's part of a name in tables, `<base>-<variant>`.
+fn base_of(system: &str) -> Option<&str> {
+    let variant = ["-FT-", "-PE-", "-SC", "-CH"].iter().filter_map(|variant| system.find(variant)).min()?;
+    Some(&system[..variant])
+}
+
+/// The base that all models are of, which their names in charts do not repeat.
+fn shared_base<'a>(systems: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut bases = systems.filter(|system| !is_control(system)).map(base_of);
+    let first = bases.next()??;
+    bases.all(|base| base == Some(first)).then_some(first)
+}
+
+fn short(system: &str, base: Option<&str>) -> String {
+    let rest = base.and_then(|base| system.strip_prefix(base)?.strip_prefix('-'));
+    clipped(rest.unwrap_or(system), NAME)
+}
+
+/// What is to be known of the systems of a chart.
+fn about(base: Option<&str>, systems: usize) -> String {
+    let base = base.map_or(String::new(), |base| format!("Models are of {}. ", line(base, NAME)));
+    let more = systems.saturating_sub(SYSTEMS);
+    let more = if more > 0 { format!(" {more} more systems stand in the tables alone.") } else { String::new() };
+    format!("{base}Open findings are in no share.{more}")
+}
+
 fn by_system<'a>(folder: &'a ResultFolder, part: &str) -> HashMap<&'a str, Vec<Scored>> {
     let mut scored: HashMap<&str, Vec<Scored>> = HashMap::new();
     for one in folder.predictions.iter().filter(|one| one.part == part) {
@@ -133,16 +161,25 @@ fn lines<'a>(rows: &[&'a SystemResults]) -> impl Iterator<Item = &'a SystemResul
     // One probability for all findings is a corner and no line.
     chosen.retain(|row| ![Control::Majority.name(), Control::Scanner.name()].contains(&row.system.as_str()));
     chosen.sort_by_key(|row| weight(row));
+    // The rules stand beside the models, however many these are.
+    if let Some(at) = chosen.iter().position(|row| row.system == Control::Rules.name()).filter(|at| *at >= LINES) {
+        chosen.swap(at, LINES - 1);
+    }
     chosen.truncate(LINES);
     chosen.into_iter()
 }
 
 /// The rates of systems.
-fn rates<'a>(title: &str, rows: impl Iterator<Item = &'a SystemResults>, with_category: bool) -> Chart {
+fn rates<'a>(
+    title: &str,
+    rows: impl Iterator<Item = &'a SystemResults>,
+    with_category: bool,
+    base: Option<&str>,
+) -> Chart {
     let of = |row: &SystemResults| {
         let category = row.category.filter(|_| with_category).map_or(String::new(), |category| format!("{category}: "));
         IntervalRow {
-            name: format!("{category}{} (n {}, open {})", line(&row.system, NAME), row.n, row.open),
+            name: format!("{category}{} (n {}, open {})", short(&row.system, base), row.n, row.open),
             rates: [row.precision, row.recall, row.false_positive_rate, row.accuracy]
                 .map(|rate| rate.interval())
                 .to_vec(),
@@ -157,25 +194,31 @@ fn rates<'a>(title: &str, rows: impl Iterator<Item = &'a SystemResults>, with_ca
 }
 
 /// Variants that were asked with an adapter and without: of a head the model that writes one token is the standard.
-fn before_and_after(title: &str, rows: &[&SystemResults]) -> Option<Chart> {
-    let before = |name: &str| name.contains("-FT-").then(|| name.replacen("-FT-", "-", 1).replacen("-CH", "-SC", 1));
+fn before_and_after(title: &str, rows: &[&SystemResults], base: Option<&str>) -> Option<Chart> {
+    // Adapters have labels in brackets; without an adapter there is none.
+    let unlabelled = |name: &str| match (name.find(" ("), name.find(')')) {
+        (Some(open), Some(close)) if open < close => format!("{}{}", &name[..open], &name[close + 1..]),
+        _ => name.to_owned(),
+    };
+    let before =
+        |name: &str| name.contains("-FT-").then(|| unlabelled(name).replacen("-FT-", "-", 1).replacen("-CH", "-SC", 1));
     let tuned: Vec<_> = rows.iter().filter_map(|row| Some((*row, before(&row.system)?))).collect();
     let mut shown: Vec<&SystemResults> = Vec::new();
     for plain in rows.iter().filter(|row| tuned.iter().any(|(_, before)| *before == row.system)) {
         shown.push(plain);
         shown.extend(tuned.iter().filter(|(_, before)| *before == plain.system).map(|(row, _)| *row));
     }
-    (!shown.is_empty()).then(|| rates(title, shown.into_iter(), false))
+    (!shown.is_empty()).then(|| rates(title, shown.into_iter().take(SYSTEMS), false, base))
 }
 
-fn by_class(title: &str, study: &StudyResults, part: &str, rows: &[&SystemResults]) -> Chart {
+fn by_class(title: &str, study: &StudyResults, part: &str, rows: &[&SystemResults], base: Option<&str>) -> Chart {
     let models = rows.iter().filter(|row| !is_control(&row.system) || row.system == Control::Rules.name()).take(LINES);
     let names: Vec<&str> = models.map(|row| row.system.as_str()).collect();
     let of = |name: &&str, category: VulnCategory| {
         study.systems.iter().find(|row| row.part == part && row.system == **name && row.category == Some(category))
     };
     let shown = VulnCategory::ALL.iter().flat_map(|category| names.iter().filter_map(|name| of(name, *category)));
-    rates(title, shown, true)
+    rates(title, shown, true, base)
 }
 
 fn plane(
@@ -183,11 +226,11 @@ fn plane(
     x_label: &str,
     y_label: &str,
     diagonal: bool,
-    lines: &[(&str, &[Scored])],
+    lines: &[(String, &[Scored])],
     points: impl Fn(&[Scored]) -> Vec<(f64, f64)>,
 ) -> Option<Chart> {
     let curves: Vec<Curve> =
-        lines.iter().map(|(name, pairs)| Curve { name: line(name, NAME), points: points(pairs) }).collect();
+        lines.iter().map(|(name, pairs)| Curve { name: name.clone(), points: points(pairs) }).collect();
     let is_risk = title.starts_with("Risk");
     let highest = curves.iter().flat_map(|curve| &curve.points).map(|(_, y)| *y).fold(0.05, f64::max);
     let [title, x_label, y_label] = [title, x_label, y_label].map(str::to_owned);
@@ -314,6 +357,19 @@ mod tests {
         assert_eq!(roc(&pairs), [(0.0, 0.0), (0.0, 0.5), (1.0 / 3.0, 0.5), (2.0 / 3.0, 1.0), (1.0, 1.0)]);
         assert_eq!(pr(&pairs), [(0.5, 1.0), (0.5, 0.5), (1.0, 0.5), (1.0, 0.4)]);
         assert!(roc(&[(0.3, true)]).is_empty() && pr(&[(0.3, false)]).is_empty());
+    }
+
+    #[test]
+    fn names_in_charts_leave_out_the_base_that_all_models_share() {
+        let systems = ["m-PE-SC", "control: majority", "m-FT-PE-CH (ours), no analysis"];
+        assert_eq!(shared_base(systems.into_iter()), Some("m"));
+        assert_eq!(
+            systems.map(|system| short(system, Some("m"))),
+            ["PE-SC", systems[1], "FT-PE-CH (ours), no analysis"]
+        );
+        assert_eq!(shared_base(["m-SC", "other-SC"].into_iter()), None);
+        assert_eq!(shared_base(["no variant"].into_iter()), None);
+        assert_eq!(short(&"x".repeat(60), None), format!("{}...", "x".repeat(48)));
     }
 
     #[test]

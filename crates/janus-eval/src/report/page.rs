@@ -50,7 +50,7 @@ impl Report {
             path: "results.json".into(),
             source: source.into(),
         };
-        Ok(serde_json::to_string_pretty(&self.results).map_err(failed)? + "\n")
+        Ok(serde_json::to_string(&self.results).map_err(failed)? + "\n")
     }
 
     /// The page.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    excerpt::line,
+    excerpt::{clipped, line},
     figures,
     findings::{in_cell, number, parts, ranked},
     folder::{ResultFolder, TrainingRun},
@@ -240,7 +240,7 @@ fn trained(results: &TrainingResults, run: &TrainingRun) -> Section {
         [curve.chart.clone(), curve.name.clone(), curve.n.to_string()].into_iter().chain(values).collect()
     });
     let figure = |(topic, drawn): &(String, Curves)| {
-        let name = |text: &str| line(text, figures::NAME);
+        let name = |text: &str| clipped(text, figures::NAME);
         let curves = drawn.curves.iter().map(|curve| Curve { name: name(&curve.name), points: curve.points.clone() });
         let chart = Curves {
             title: name(&drawn.title),
