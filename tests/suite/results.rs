@@ -56,8 +56,16 @@ fn every_printed_table_is_recomputed_from_the_stored_predictions() {
 }
 
 /// What the committed report is made of, in its order.
-const REPORTED: [&str; 6] =
-    ["check-v1-bundle", "check-v1-no-analysis", "hold-out-v1", "scaling-check", "lora-both", "lora-both-2"];
+const REPORTED: [&str; 8] = [
+    "check-v1-bundle",
+    "check-v1-no-analysis",
+    "hold-out-v1",
+    "scaling-check",
+    "scaling-hold-out",
+    "lora-both",
+    "lora-both-2",
+    "lora-labels-only",
+];
 
 #[test]
 fn the_committed_report_is_recomputed_from_the_stored_results() {
@@ -69,7 +77,7 @@ fn the_committed_report_is_recomputed_from_the_stored_results() {
         Some(TrainingRun { name: folder.name.clone(), charts })
     };
     let runs: Vec<TrainingRun> = folders.iter().filter_map(curves).collect();
-    assert_eq!(runs.len(), 2);
+    assert_eq!(runs.len(), 3);
     let report = Report::of(&folders, &runs, &[]);
     let stored = |name: &str| fs::read_to_string(results.join("report").join(name)).expect("there");
     let numbers: Results = serde_json::from_str(&stored("results.json")).expect("results");
