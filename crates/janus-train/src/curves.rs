@@ -9,6 +9,9 @@ use crate::{
     log::{LogLine, StepRecord, ValidationRecord},
 };
 
+/// Short name, title and label of a chart, its lines and its circled points.
+type Plan<'a> = (&'static str, &'a str, &'a str, Vec<Curve>, Vec<(f64, f64)>);
+
 /// The curves of the log in a run's folder, of phase 1 or of phase 2, each with its short name; nothing where there is no
 /// log. The folder is only read.
 ///
@@ -98,7 +101,7 @@ fn charts(lines: &[LogLine]) -> Vec<(&'static str, Curves)> {
             Vec::new(),
         ),
     ];
-    let chart = |(name, title, label, curves, marks): (&'static str, &str, &str, Vec<Curve>, Vec<(f64, f64)>)| {
+    let chart = |(name, title, label, curves, marks): Plan<'_>| {
         let [title, y_label] = [title, label].map(str::to_owned);
         (name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks })
     };

@@ -11,7 +11,7 @@ use super::{
     excerpt::{Piece, excerpt, line, visible},
     folder::ResultFolder,
 };
-use crate::{LabelledSet, Prediction};
+use crate::{LabelledSet, Prediction, WrittenAnalysis};
 
 /// The most mistakes of one system that a page shows.
 const MOST: usize = 120;
@@ -72,10 +72,11 @@ impl Mistakes {
         let open: Vec<&Prediction> = of_system().filter(|one| one.called.is_none()).collect();
         let all = || wrong.iter().chain(&open).copied();
         let mistake = |one: &Prediction| {
-            let written = folder.analyses.iter();
-            let written =
-                written.filter(|written| written.part == part && written.system == system && written.id == one.id);
-            Mistake::of(one, written.last().map(|written| written.text.as_str()), samples.get(one.id.as_str()).copied())
+            let own =
+                |written: &&WrittenAnalysis| written.part == part && written.system == system && written.id == one.id;
+            // A kill can leave an analysis behind that was written anew: the last one counts.
+            let text = folder.analyses.iter().rev().find(own).map(|written| written.text.as_str());
+            Mistake::of(one, text, samples.get(one.id.as_str()).copied())
         };
         Self {
             system: line(system, NAME),
