@@ -118,7 +118,7 @@ pub(super) fn findings(results: &Results, folders: &[ResultFolder]) -> Vec<Strin
         for part in parts(study) {
             said.extend(of_part(study, folder, part, &place));
         }
-        let whole = study.analyses.iter().filter(|row| row.category.is_none() && row.ended.trials >= LEAST as u64);
+        let whole = study.analyses.iter().filter(|row| row.category.is_none() && row.all.trials >= LEAST as u64);
         said.extend(whole.map(|row| {
             format!(
                 "Of the analyses that {} wrote on {}{place}, so many come to their end, quote only what is there, and agree with their \
