@@ -112,22 +112,6 @@ impl Log {
         Ok((Self { path: path.to_owned(), file }, records))
     }
 
-    /// Reads a log that nobody adds to; half a last line is left out.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or a whole line is not of this type.
-    pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-        let bytes =
-            std::fs::read(path).map_err(|source| Error::Io { operation: "read", path: path.to_owned(), source })?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines =
-            bytes[..whole].split(|byte| *byte == b'\n').take(bytes.iter().filter(|byte| **byte == b'\n').count());
-        let record = |(at, line): (usize, &[u8])| {
-            serde_json::from_slice(line).map_err(|source| Error::Line { path: path.to_owned(), line: at + 1, source })
-        };
-        lines.enumerate().map(record).collect()
-    }
-
     /// Adds one record.
     ///
     /// # Errors

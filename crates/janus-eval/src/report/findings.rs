@@ -315,9 +315,9 @@ mod tests {
     #[test]
     fn few_findings_carry_no_sentence_and_what_is_missing_is_named() {
         let mut few = folder(&[("model", &[], &[])]);
-        few.predictions.truncate(5);
+        few.predictions.retain(|one| one.id.ends_with('0'));
         let report = Report::of(std::slice::from_ref(&few), &[], &[]);
-        assert!(said(few).contains("nothing is said in words: 5 of at least 20 findings"));
+        assert!(said(few).contains("nothing is said in words: 4 of at least 20 findings"));
         let missing = &report.results().not_measured;
         assert!(missing.contains(&"temperature".to_owned()) && !missing.contains(&"ROC".to_owned()), "{missing:?}");
     }
