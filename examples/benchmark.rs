@@ -54,7 +54,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     if args.ablation.any() {
         args.ablation.run(&mut janus, &systems, &sets, &args.output)?;
-        report(&[args.output.clone()], &sets, &args.output)?;
+        report(std::slice::from_ref(&args.output), &sets, &args.output)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut study = Study::open(&args.output, &janus, &systems.study, &systems.bundles)?;
@@ -70,6 +70,6 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     drop(bar);
     print!("{}", study.finish()?);
     result?;
-    report(&[args.output.clone()], &sets, &args.output)?;
+    report(std::slice::from_ref(&args.output), &sets, &args.output)?;
     Ok(ExitCode::SUCCESS)
 }

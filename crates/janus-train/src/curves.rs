@@ -98,11 +98,12 @@ fn charts(lines: &[LogLine]) -> Vec<(&'static str, Curves)> {
             Vec::new(),
         ),
     ];
-    let chart = |(name, title, label, curves, marks): (&'static str, &str, &str, Vec<Curve>, Vec<(f64, f64)>)| {
+    let mut drawn = Vec::new();
+    for (name, title, label, curves, marks) in charts {
         let [title, y_label] = [title, label].map(str::to_owned);
-        (name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks })
-    };
-    charts.into_iter().map(chart).collect()
+        drawn.push((name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks }));
+    }
+    drawn
 }
 
 /// Each point the mean of itself and up to 19 before it.

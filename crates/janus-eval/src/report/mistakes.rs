@@ -73,9 +73,10 @@ impl Mistakes {
         let all = || wrong.iter().chain(&open).copied();
         let mistake = |one: &Prediction| {
             let written = folder.analyses.iter();
-            let written =
-                written.filter(|written| written.part == part && written.system == system && written.id == one.id);
-            Mistake::of(one, written.last().map(|written| written.text.as_str()), samples.get(one.id.as_str()).copied())
+            let mut written = written
+                .rev()
+                .filter(|written| written.part == part && written.system == system && written.id == one.id);
+            Mistake::of(one, written.next().map(|written| written.text.as_str()), samples.get(one.id.as_str()).copied())
         };
         Self {
             system: line(system, NAME),
