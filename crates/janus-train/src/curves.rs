@@ -9,9 +9,6 @@ use crate::{
     log::{LogLine, StepRecord, ValidationRecord},
 };
 
-/// Short name, title and label of a chart, its lines and its circled points.
-type Plan<'a> = (&'static str, &'a str, &'a str, Vec<Curve>, Vec<(f64, f64)>);
-
 /// The curves of the log in a run's folder, of phase 1 or of phase 2, each with its short name; nothing where there is no
 /// log. The folder is only read.
 ///
@@ -101,11 +98,12 @@ fn charts(lines: &[LogLine]) -> Vec<(&'static str, Curves)> {
             Vec::new(),
         ),
     ];
-    let chart = |(name, title, label, curves, marks): Plan<'_>| {
+    let mut drawn = Vec::new();
+    for (name, title, label, curves, marks) in charts {
         let [title, y_label] = [title, label].map(str::to_owned);
-        (name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks })
-    };
-    charts.into_iter().map(chart).collect()
+        drawn.push((name, Curves { title, x_label: "step".to_owned(), y_label, curves, marks }));
+    }
+    drawn
 }
 
 /// Each point the mean of itself and up to 19 before it.

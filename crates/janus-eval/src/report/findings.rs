@@ -247,11 +247,11 @@ mod tests {
     use super::*;
     use crate::{Control, report::Report};
 
-    /// A system, and what it says of claims that hold and of those that do not.
-    type Answers<'a> = (&'a str, &'a [Option<bool>], &'a [Option<bool>]);
+    /// A system, and what it says of claims that hold and of others.
+    type Said<'a> = (&'a str, &'a [Option<bool>], &'a [Option<bool>]);
 
     /// Forty findings, half of which hold: what a system says of the first ones of either half is as given, then right.
-    fn folder(systems: &[Answers<'_>]) -> ResultFolder {
+    fn folder(systems: &[Said<'_>]) -> ResultFolder {
         let mut predictions = Vec::new();
         for (system, of_true, of_false) in systems {
             for id in 0..40 {
