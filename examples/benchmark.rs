@@ -18,7 +18,7 @@ struct Args {
     /// Database whose hold-out is evaluated, and on whose training part n-gram controls train
     #[arg(long)]
     db: Option<PathBuf>,
-    /// Database on whose training part the n-gram controls of --set train
+    /// Database on whose training part the n-gram controls of --set, and the trials of an --ablation, train
     #[arg(long)]
     train_db: Option<PathBuf>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     if args.ablation.any() {
-        args.ablation.run(&mut janus, &systems, &sets, &args.output)?;
+        args.ablation.run(&mut janus, &mut systems, &sets, args.train_db.as_deref(), &args.output)?;
         report(std::slice::from_ref(&args.output), &sets, &args.output)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_core::{Janus, Pooling, StateStore, VulnCategory};
+use janus_core::{Janus, Pooling, StateStore};
 use janus_data::{Part, Sample, Store};
 use janus_hub::HubConfig;
 use janus_train::{ClassParts, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, HeadTrainerConfig};
 
-use crate::{Bar, evaluation::parts};
+use crate::{Bar, evaluation::PartArgs};
 
 /// Where the facts go.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,8 @@ enum FactsChoice {
 /// What a classification head is made of, and how.
 #[derive(clap::Args, Debug)]
 pub struct ClassArgs {
-    /// Database of samples
-    #[arg(long, default_value = "datasets/training_data.sqlite")]
-    db: PathBuf,
-    /// HTTP_HEADERS or XSS [default: both in one head]
-    #[arg(long)]
-    category: Option<VulnCategory>,
+    #[command(flatten)]
+    parts: PartArgs,
     /// Adapter in PEFT's format, a folder [default: none, the base's own states are read]
     #[arg(long)]
     adapter: Option<PathBuf>,
@@ -115,10 +111,9 @@ impl StateStore for StoredStates {
 
 impl ClassArgs {
     /// The defaults on samples of a database.
-    pub(crate) fn on(db: PathBuf, category: Option<VulnCategory>, adapter: Option<PathBuf>) -> Self {
+    pub(crate) fn on(parts: PartArgs, adapter: Option<PathBuf>) -> Self {
         Self {
-            db,
-            category,
+            parts,
             adapter,
             layer: None,
             pooling: None,
@@ -169,7 +164,7 @@ impl ClassArgs {
         anyhow::ensure!(self.seeds > 0, "--seeds: expected at least 1");
         let wanted = [Part::Head, Part::Validation, Part::Calibration];
         let [head, validation, calibration]: [Vec<Sample>; 3] =
-            parts(&self.db, &wanted, self.category, seed)?.try_into().expect("as many as were wanted");
+            self.parts.parts(&wanted, seed)?.try_into().expect("as many as were wanted");
         let adapter = self.adapter.as_ref().map(|folder| folder.display().to_string());
         if let (Some(name), Some(folder)) = (&adapter, &self.adapter) {
             janus.attach(name.clone(), folder).with_context(|| format!("--adapter {name}"))?;

@@ -116,29 +116,52 @@ fn part(db: &Path, wanted: Part, seed: u64) -> anyhow::Result<Vec<Sample>> {
     Ok(samples.into_iter().zip(parts).filter(|(_, part)| *part == wanted).map(|(sample, _)| sample).collect())
 }
 
-/// The samples of parts of the database that `--db` names, or of the published set; of one category or of all.
-///
-/// # Errors
-/// When the database cannot be read.
-pub(crate) fn parts(
-    db: &Path,
-    wanted: &[Part],
+/// What the generator writes; where it is not there, the published set is read in its place.
+pub(crate) const DEFAULT_DB: &str = "datasets/training_data.sqlite";
+
+/// Which samples a trainer reads.
+#[derive(clap::Args, Debug, Clone)]
+pub struct PartArgs {
+    /// Database of samples
+    #[arg(long, default_value = DEFAULT_DB)]
+    db: PathBuf,
+    /// HTTP_HEADERS or XSS [default: both in one]
+    #[arg(long)]
     category: Option<VulnCategory>,
-    seed: u64,
-) -> anyhow::Result<Vec<Vec<Sample>>> {
-    let db = crate::generation::readable(db)?;
-    let of = |wanted: &Part| {
-        let mut samples = part(&db, *wanted, seed)?;
-        samples.retain(|sample| category.is_none_or(|category| sample.claim.category == category));
-        Ok(samples)
-    };
-    wanted.iter().map(of).collect()
+    /// The most samples of each part and category, always the same ones, twins together [default: all]
+    #[arg(long)]
+    samples: Option<usize>,
 }
 
-fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {
+impl PartArgs {
+    /// All samples of a database, or of the published set.
+    pub(crate) fn of(db: Option<&Path>) -> Self {
+        let db = db.unwrap_or(Path::new(DEFAULT_DB)).to_owned();
+        Self { db, category: None, samples: None }
+    }
+
+    /// The samples of these parts of the database that `--db` names, or of the published set.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn parts(&self, wanted: &[Part], seed: u64) -> anyhow::Result<Vec<Vec<Sample>>> {
+        let db = crate::generation::readable(&self.db)?;
+        let of = |wanted: &Part| {
+            let mut samples = part(&db, *wanted, seed)?;
+            samples.retain(|sample| self.category.is_none_or(|category| sample.claim.category == category));
+            Ok(match self.samples {
+                Some(count) => LabelledSet::of(wanted.to_string(), samples).some(count, 0).samples,
+                None => samples,
+            })
+        };
+        wanted.iter().map(of).collect()
+    }
+}
+
+pub(crate) fn file_set(file: &Path) -> anyhow::Result<LabelledSet> {
     let lines = input::read(&[file.to_owned()], input::Format::Jsonl, None)?;
     let samples = lines.into_iter().enumerate().map(|(index, line)| Sample::from_finding(line.finding?, index + 1));
     let samples = samples.collect::<janus_data::Result<_>>().with_context(|| file.display().to_string())?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(LabelledSet { name, samples, training: Vec::new() })
+    Ok(LabelledSet::of(name, samples))
 }

@@ -15,13 +15,13 @@ use janus_synth::{
     Browser, GenerateConfig, Generator, HeaderTest, Ledger, OBSERVABLE, Outcome, PayloadTest, find_browser, policy, xss,
 };
 
-use crate::{AgentsArgs, Bar, CommonArgs, ModelArgs, agents::print_calls, datasets, stopped};
+use crate::{AgentsArgs, Bar, CommonArgs, ModelArgs, agents::print_calls, datasets, evaluation::DEFAULT_DB, stopped};
 
 /// Flags of programs that read or write samples.
 #[derive(clap::Args, Debug)]
 pub struct DatasetArgs {
     /// Database of samples
-    #[arg(long, default_value = "datasets/training_data.sqlite")]
+    #[arg(long, default_value = DEFAULT_DB)]
     pub db: PathBuf,
     /// With --analyze: draw the distribution of tokens into this file, as .svg and .png
     #[arg(long)]
@@ -142,11 +142,7 @@ pub(crate) fn readable(db: &Path) -> anyhow::Result<PathBuf> {
         return Ok(db.to_owned());
     }
     let published = datasets("janus-http-v1.sqlite.gz");
-    anyhow::ensure!(
-        published.exists() && db == Path::new("datasets/training_data.sqlite"),
-        "there is no database {}",
-        db.display()
-    );
+    anyhow::ensure!(published.exists() && db == Path::new(DEFAULT_DB), "there is no database {}", db.display());
     Ok(published)
 }
 

@@ -3,22 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_core::{Attempt, Janus, Variant, VulnCategory};
+use janus_core::{Attempt, Janus, Variant};
 use janus_data::{Part, Probability, Sample, StoredAttempt};
 use janus_hub::HubConfig;
 use janus_train::{Aggregation, AttemptStore, GrpoConfig, GrpoSummary, GrpoTrainer, GrpoTrainerConfig, KeptAttempt};
 
-use crate::{Bar, classification::StoredStates, evaluation::parts};
+use crate::{Bar, classification::StoredStates, evaluation::PartArgs};
 
 /// What an adapter learns from by reflection, and how.
 #[derive(clap::Args, Debug)]
 pub struct GrpoArgs {
-    /// Database of samples
-    #[arg(long, default_value = "datasets/training_data.sqlite")]
-    db: PathBuf,
-    /// HTTP_HEADERS or XSS [default: both]
-    #[arg(long)]
-    category: Option<VulnCategory>,
+    #[command(flatten)]
+    parts: PartArgs,
     /// Adapter of phase 1 in PEFT's format, a folder [default: that of the shipped bundle]
     #[arg(long)]
     adapter: Option<PathBuf>,
@@ -151,7 +147,7 @@ impl GrpoArgs {
     ) -> anyhow::Result<GrpoSummary> {
         let wanted = [Part::Train, Part::Validation];
         let [train, validation]: [Vec<Sample>; 2] =
-            parts(&self.db, &wanted, self.category, seed)?.try_into().expect("as many as were wanted");
+            self.parts.parts(&wanted, seed)?.try_into().expect("as many as were wanted");
         let folder = self.adapter.clone().unwrap_or_else(|| crate::datasets("bundles/http-v1/adapter"));
         let name = folder.display().to_string();
         janus.attach(name.clone(), &folder).with_context(|| format!("--adapter {name}"))?;

@@ -2,21 +2,17 @@
 
 use std::path::PathBuf;
 
-use janus_core::{LoraConfig, TargetModules, VulnCategory};
+use janus_core::{LoraConfig, TargetModules};
 use janus_data::{Part, Sample};
 use janus_train::LoraTrainerConfig;
 
-use crate::{ClassArgs, evaluation::parts};
+use crate::{ClassArgs, evaluation::PartArgs};
 
 /// What an adapter learns from, and how.
 #[derive(clap::Args, Debug)]
 pub struct LoraArgs {
-    /// Database of samples
-    #[arg(long, default_value = "datasets/training_data.sqlite")]
-    db: PathBuf,
-    /// HTTP_HEADERS or XSS [default: both in one adapter]
-    #[arg(long)]
-    category: Option<VulnCategory>,
+    #[command(flatten)]
+    parts: PartArgs,
     /// Rank of the adapter's products
     #[arg(long, default_value_t = 16)]
     rank: usize,
@@ -49,15 +45,14 @@ impl LoraArgs {
     /// # Errors
     /// When the database cannot be read.
     pub fn samples(&self, seed: u64) -> anyhow::Result<(Vec<Sample>, Vec<Sample>)> {
-        let [train, validation] = parts(&self.db, &[Part::Train, Part::Validation], self.category, seed)?
-            .try_into()
-            .expect("as many as were wanted");
+        let [train, validation] =
+            self.parts.parts(&[Part::Train, Part::Validation], seed)?.try_into().expect("as many as were wanted");
         Ok((train, validation))
     }
 
     /// Phase 3 on the same samples, with the defaults of `class_trainer`.
     pub fn class(&self, adapter: Option<PathBuf>) -> ClassArgs {
-        ClassArgs::on(self.db.clone(), self.category, adapter)
+        ClassArgs::on(self.parts.clone(), adapter)
     }
 
     /// The trainer's settings.

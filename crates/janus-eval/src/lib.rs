@@ -35,6 +35,7 @@ pub mod report;
 mod scaling;
 mod second;
 mod study;
+mod trials;
 
 pub use analysis::{Reader, WrittenAnalysis};
 pub use benchmark::{Answer, Cost, Prediction};
@@ -46,3 +47,4 @@ pub use error::{Error, Result};
 pub use report::{Report, ResultFolder, Results, TrainingRun};
 pub use scaling::{Knob, ScalingStudy, Spent};
 pub use study::{GeneralModel, LabelledSet, NamedBundle, Study, StudyConfig};
+pub use trials::{TrainingKnob, Trial, TrialAnswer, TrialLog};

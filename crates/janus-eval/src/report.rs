@@ -20,8 +20,8 @@ pub use self::{
     folder::{ResultFolder, TrainingRun},
     page::Report,
     results::{
-        AnalysisResults, Counted, CurveResults, Estimate, Results, ScalingResults, StudyResults, SystemResults,
-        TokenResults, TrainingResults, WayResults,
+        AblationResults, AnalysisResults, Counted, CurveResults, Estimate, Results, ScalingResults, StudyResults,
+        SystemResults, TokenResults, TrainingResults, TrialResults, WayResults,
     },
 };
 use crate::{

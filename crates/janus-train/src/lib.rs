@@ -17,9 +17,12 @@
 //! for a shape and for the facts beside them, each head by [`train_head`]; calibrators and [`thresholds`] from samples that
 //! neither adapter nor head has seen; the bundle.
 //!
+//! [`Ablation`] trains all of this again with one setting changed, and asks each result the same findings.
+//!
 //! What this crate deliberately does not do: read samples from disk, or draw a random number that does not follow from a
 //! seed and a step.
 
+mod ablation;
 mod batch;
 mod calibrate;
 mod card;
@@ -41,6 +44,7 @@ mod schedule;
 mod step;
 mod tensors;
 
+pub use ablation::{Ablation, AblationConfig, AblationData};
 pub use batch::{Batch, Example};
 pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use class_trainer::{

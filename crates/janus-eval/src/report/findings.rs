@@ -3,7 +3,7 @@
 use super::{
     excerpt::line,
     folder::ResultFolder,
-    results::{Counted, Estimate, Results, ScalingResults, StudyResults, SystemResults},
+    results::{AblationResults, Counted, Estimate, Results, ScalingResults, StudyResults, SystemResults, TrialResults},
 };
 use crate::{Prediction, Rate, interval};
 
@@ -130,6 +130,7 @@ pub(super) fn findings(results: &Results, folders: &[ResultFolder]) -> Vec<Strin
         }));
     }
     said.extend(results.scaling.iter().flat_map(of_scaling));
+    said.extend(results.ablations.iter().flat_map(of_ablation));
     said
 }
 
@@ -238,6 +239,31 @@ fn of_scaling(scaling: &ScalingResults) -> Vec<String> {
         )
     };
     scaling.slopes.iter().map(sentence).collect()
+}
+
+/// The worst and the best value of each knob.
+fn of_ablation(ablation: &AblationResults) -> Vec<String> {
+    let sentence = |ways: &[TrialResults]| {
+        let by = |a: &&TrialResults, b: &&TrialResults| a.right.value.partial_cmp(&b.right.value);
+        let order = |a: &&TrialResults, b: &&TrialResults| by(a, b).unwrap_or(std::cmp::Ordering::Equal);
+        let (worst, best) = (ways.iter().min_by(order)?, ways.iter().max_by(order)?);
+        let share = |way: &TrialResults| {
+            let [value, low, high] = [way.right.value?, way.right.low?, way.right.high?].map(|share| 100.0 * share);
+            Some(format!("{value:.0} % [{low:.0}, {high:.0}] with {} ({} seeds)", name(&way.way), way.seeds))
+        };
+        let parted = worst.right.high? < best.right.low?;
+        let verdict = if parted { "the intervals part" } else { "the intervals overlap: no effect is shown" };
+        Some(format!(
+            "In {}, {} in {} values, {} findings a seed: right calls go from {} to {}; {verdict}.",
+            name(&ablation.folder),
+            worst.knob,
+            ways.len(),
+            best.findings,
+            share(worst)?,
+            share(best)?
+        ))
+    };
+    ablation.ways.chunk_by(|a, b| a.knob == b.knob).filter(|ways| ways.len() > 1).filter_map(sentence).collect()
 }
 
 #[cfg(test)]

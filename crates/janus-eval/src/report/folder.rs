@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{Cost, Curves, Error, Prediction, Result, Spent, WrittenAnalysis, benchmark::read_log};
+use crate::{Cost, Curves, Error, Prediction, Result, Spent, Trial, WrittenAnalysis, benchmark::read_log};
 
-/// The stored results of a study, of a study of knobs, or of both.
+/// The stored results of a study, of knobs of answers, of knobs of training, or of several of these.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ResultFolder {
     /// The folder's own name.
@@ -19,6 +19,8 @@ pub struct ResultFolder {
     pub analyses: Vec<WrittenAnalysis>,
     /// Findings answered in several ways.
     pub spent: Vec<Spent>,
+    /// Findings answered by what was trained in several ways.
+    pub trials: Vec<Trial>,
     /// The seed that it was made with; it is the bootstrap's too.
     pub seed: u64,
 }
@@ -53,13 +55,14 @@ impl ResultFolder {
             costs: read_log(&folder.join("costs.jsonl"))?,
             analyses: read_log(&folder.join("analyses.jsonl"))?,
             spent: read_log(&folder.join("scaling.jsonl"))?,
+            trials: read_log(&folder.join("trials.jsonl"))?,
             seed,
         })
     }
 
     /// Whether it holds no results at all.
     pub fn is_empty(&self) -> bool {
-        self.predictions.is_empty() && self.spent.is_empty()
+        self.predictions.is_empty() && self.spent.is_empty() && self.trials.is_empty()
     }
 }
 

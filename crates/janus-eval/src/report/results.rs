@@ -13,6 +13,7 @@ use crate::{
     interval::{self, Interval, RESAMPLES},
     metrics::{self, Scored},
     scaling,
+    trials::{self, TrainingKnob},
 };
 
 /// Every number of a report. Rates are counts with Wilson's interval, other numbers have a bootstrap over groups where
@@ -34,6 +35,9 @@ pub struct Results {
     pub studies: Vec<StudyResults>,
     /// What more tokens buy, one entry a folder.
     pub scaling: Vec<ScalingResults>,
+    /// What settings of training change, one entry a folder.
+    #[serde(default)]
+    pub ablations: Vec<AblationResults>,
     /// Curves of training, one entry a run.
     pub training: Vec<TrainingResults>,
     /// What no folder holds.
@@ -249,10 +253,58 @@ impl Results {
             version: VERSION,
             studies: folders.iter().filter(|folder| !folder.predictions.is_empty()).map(study).collect(),
             scaling: folders.iter().filter(|folder| !folder.spent.is_empty()).map(scaled).collect(),
+            ablations: folders.iter().filter(|folder| !folder.trials.is_empty()).map(ablated).collect(),
             training: runs.iter().map(trained).collect(),
             not_measured: Vec::new(),
         }
     }
+}
+
+/// What settings of training change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AblationResults {
+    /// The name of its folder.
+    pub folder: String,
+    /// One entry for each value of each knob.
+    pub ways: Vec<TrialResults>,
+}
+
+/// All trainings with one value of one knob.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialResults {
+    /// What was varied.
+    pub knob: TrainingKnob,
+    /// Its value.
+    pub way: String,
+    /// How many samples each training learnt from.
+    pub trained_on: usize,
+    /// How many seeds it was done with.
+    pub seeds: usize,
+    /// How many findings each seed answered.
+    pub findings: usize,
+    /// Right calls at 0.5, over all seeds.
+    pub right: Estimate,
+    /// Claims called holding among those that do not hold, likewise.
+    pub false_positive_rate: Estimate,
+    /// The mean over seeds.
+    pub auroc: Option<f64>,
+}
+
+fn ablated(folder: &ResultFolder) -> AblationResults {
+    let of = |pair: Option<(f64, Option<Interval>)>| {
+        Estimate::of(pair.map(|(value, _)| value), pair.and_then(|(_, interval)| interval))
+    };
+    let ways = trials::outcomes(&folder.trials, folder.seed).into_iter().map(|outcome| TrialResults {
+        knob: outcome.knob,
+        way: outcome.way,
+        trained_on: outcome.trained_on,
+        seeds: outcome.seeds,
+        findings: outcome.findings,
+        right: of(outcome.accuracy),
+        false_positive_rate: of(outcome.false_positive_rate),
+        auroc: outcome.auroc.map(rounded),
+    });
+    AblationResults { folder: folder.name.clone(), ways: ways.collect() }
 }
 
 /// Nine decimals: the last bits of a sum differ between machines.

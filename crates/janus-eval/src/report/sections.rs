@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Chart, Curve, Curves, LabelledSet,
     metrics::{self, Scored},
-    scaling,
+    scaling, trials,
 };
 
 /// The most bytes of a cell.
@@ -46,14 +46,18 @@ pub(super) struct Figure {
 }
 
 /// What a report is asked for: the topic of a figure, and its name in the line of what is missing.
-const TOPICS: [(&str, &str); 16] = [
+const TOPICS: [(&str, &str); 20] = [
     ("variants", "variants"),
     ("lora", "before and after LoRA"),
     ("length", "length of the analysis"),
     ("rank", "rank of the adapter"),
     ("lr", "learning rate (as an ablation)"),
     ("samples", "number of samples"),
+    ("labels", "verdicts alone"),
     ("head", "shape of the head"),
+    ("layer", "layer that the head reads"),
+    ("pooling", "pooling of the states"),
+    ("facts", "facts given to the head"),
     ("scaling", "test-time scaling"),
     ("temperature", "temperature"),
     ("classes", "classes of vulnerability"),
@@ -87,6 +91,8 @@ pub(super) fn sections(
     }
     let varied = folders.iter().filter(|folder| !folder.spent.is_empty());
     found.extend(results.scaling.iter().zip(varied).map(|(scaling, folder)| scaled(scaling, folder)));
+    found.extend(folders.iter().filter(|folder| !folder.trials.is_empty()).map(ablated));
+    found.extend(compared(runs));
     found.extend(results.training.iter().zip(runs).map(|(results, run)| trained(results, run)));
     found
 }
@@ -229,6 +235,41 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
             .collect(),
         ..Section::default()
     }
+}
+
+/// What settings of training change.
+fn ablated(folder: &ResultFolder) -> Section {
+    let outcomes = trials::outcomes(&folder.trials, folder.seed);
+    let rows = outcomes.iter().map(|outcome| outcome.cells().to_vec());
+    let caption = "Each value trained anew, the rest as it was; called at 0.5 over all seeds, 95 % intervals from a bootstrap over groups";
+    let drawn = trials::charts(&outcomes).into_iter();
+    Section {
+        title: format!("Settings of training ({})", line(&folder.name, CELL)),
+        tables: vec![table(caption, &trials::HEAD, rows)],
+        figures: drawn.map(|(knob, chart)| figure((knob.name(), Chart::Intervals(chart), String::new()))).collect(),
+        ..Section::default()
+    }
+}
+
+/// The training losses of several runs in one chart.
+fn compared(runs: &[TrainingRun]) -> Option<Section> {
+    fn of(run: &TrainingRun) -> Option<(Curve, &Curves)> {
+        let (_, loss) = run.charts.iter().find(|(name, _)| name == "loss")?;
+        let smooth = loss.curves.iter().find(|curve| curve.name.contains("mean")).or(loss.curves.first())?;
+        Some((Curve { name: clipped(&run.name, figures::NAME), points: smooth.points.clone() }, loss))
+    }
+    let found: Vec<_> = runs.iter().filter_map(of).collect();
+    let (_, first) = found.first().filter(|_| found.len() > 1)?;
+    let chart = Curves {
+        title: "Training losses of all runs".to_owned(),
+        x_label: first.x_label.clone(),
+        y_label: first.y_label.clone(),
+        curves: found.iter().map(|(curve, _)| curve.clone()).collect(),
+        marks: Vec::new(),
+    };
+    let caption = "Each the mean of its last 20 steps; runs that teach other forms have other losses.".to_owned();
+    let figures = vec![figure(("losses", Chart::Curves(chart), caption))];
+    Some(Section { title: "Training, all runs".to_owned(), figures, ..Section::default() })
 }
 
 fn trained(results: &TrainingResults, run: &TrainingRun) -> Section {

@@ -16,14 +16,12 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
+use self::search::{Best, Search};
 pub use self::{
     config::{ClassParts, ClassProgress, ClassSummary, ClassTrainerConfig, FactsVector, ValidationOfHead},
     search::Cell,
 };
-use self::{
-    part::Part,
-    search::{Best, Search},
-};
+pub(crate) use self::{part::Part, search::SHAPES};
 use crate::{
     CalibrationSample, Error, Result, TrainedHead,
     checkpoint::{io, replace},

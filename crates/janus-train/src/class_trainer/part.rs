@@ -8,21 +8,21 @@ use super::{ClassProgress, ClassTrainerConfig};
 use crate::Result;
 
 /// The rows of a part: those that the model could read.
-pub(super) struct Part {
+pub(crate) struct Part {
     /// One vector for each stored input.
     pooled: Vec<Vec<Vec<f32>>>,
     facts: Vec<Facts>,
-    pub(super) labels: Vec<bool>,
-    pub(super) categories: Vec<VulnCategory>,
+    pub(crate) labels: Vec<bool>,
+    pub(crate) categories: Vec<VulnCategory>,
     /// Lineage, joined with near-duplicates.
-    pub(super) groups: Vec<usize>,
+    pub(crate) groups: Vec<usize>,
     /// Ids of samples that could not be read, and why.
-    pub(super) skipped: Vec<(String, String)>,
+    pub(crate) skipped: Vec<(String, String)>,
 }
 
 impl Part {
     /// Reads a part: states from the store, or computed and kept.
-    pub(super) fn read(
+    pub(crate) fn read(
         janus: &Janus,
         samples: &[Sample],
         inputs: &[HeadInput],
@@ -57,7 +57,7 @@ impl Part {
     }
 
     /// The rows of one stored input with facts beside it, `[n_rows, width]`, and the width.
-    pub(super) fn rows(&self, input: usize, facts: HeadFacts) -> (Vec<f32>, usize) {
+    pub(crate) fn rows(&self, input: usize, facts: HeadFacts) -> (Vec<f32>, usize) {
         let width = self.pooled.first().map_or(0, |pooled| pooled[input].len()) + facts.width();
         let mut rows = Vec::with_capacity(width * self.labels.len());
         for (pooled, own) in self.pooled.iter().zip(&self.facts) {

@@ -10,7 +10,7 @@ use super::{ClassProgress, ClassTrainerConfig, FactsVector, part::Part};
 use crate::{HeadSet, HeadTrainerConfig, Result, TrainedHead, train_head};
 
 /// Shapes that are tried: a line, one layer, two.
-const SHAPES: [&[usize]; 3] = [&[], &[64], &[256, 64]];
+pub(crate) const SHAPES: [&[usize]; 3] = [&[], &[64], &[256, 64]];
 
 /// One kind of head, trained with several seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
