@@ -5,22 +5,15 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_eval::Study;
 use janus_examples::{
-    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SystemsArgs, report, run, sets,
+    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SetArgs, SystemsArgs, report, run,
 };
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Args {
-    /// JSON Lines with labelled findings [default: the check set]
-    #[arg(long)]
-    set: Vec<PathBuf>,
-    /// Database whose hold-out is evaluated, and on whose training part n-gram controls train
-    #[arg(long)]
-    db: Option<PathBuf>,
-    /// Database on whose training part the n-gram controls of --set, and the trials of an --ablation, train
-    #[arg(long)]
-    train_db: Option<PathBuf>,
+    #[command(flatten)]
+    sets: SetArgs,
     #[command(flatten)]
     systems: SystemsArgs,
     #[command(flatten)]
@@ -43,17 +36,17 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
-    let sets = || sets(&args.set, args.db.as_deref(), args.train_db.as_deref(), args.common.seed);
+    let seed = args.common.seed;
     if !args.report.report.is_empty() {
-        let sets = if args.set.is_empty() && args.db.is_none() { Vec::new() } else { sets()? };
+        let sets = if args.sets.any() { args.sets.read(seed)? } else { Vec::new() };
         report(&args.report.report, &sets, &args.output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sets = args.ablation.of(sets()?, args.common.seed);
+    let sets = args.ablation.of(args.sets.read(seed)?, seed);
     let mut general = args.general.client(&args.output)?;
     let (mut janus, mut systems) = args.systems.load(&args.model, &args.common)?;
     if args.ablation.any() {
-        args.ablation.run(&mut janus, &mut systems, &sets, args.train_db.as_deref(), &args.output)?;
+        args.ablation.run(&mut janus, &mut systems, &sets, args.sets.train_db(), &args.output)?;
         report(std::slice::from_ref(&args.output), &sets, &args.output)?;
         return Ok(ExitCode::SUCCESS);
     }

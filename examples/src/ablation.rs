@@ -9,7 +9,7 @@ use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Janus};
 use janus_data::Part;
 use janus_eval::{Knob, LabelledSet, ScalingStudy, TrainingKnob, TrialLog};
-use janus_train::{Ablation, AblationConfig, AblationData};
+use janus_train::{Ablation, AblationConfig, AblationData, agreement};
 
 use crate::{
     Bar,
@@ -133,6 +133,11 @@ impl AblationArgs {
         let result = study.run(janus, &base, knobs, &set, &mut bar);
         drop(bar);
         print!("{}", study.finish(folder, base.seed)?);
+        if let Some(text) = agreement(study.spent()) {
+            let path = folder.join("agreement.md");
+            std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+            print!("{text}");
+        }
         Ok(result?)
     }
 

@@ -1,14 +1,10 @@
 //! Flags of how findings are assessed.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use janus_core::{
     Analysis, AssessConfig, BundleManifest, Effort, Janus, Precision, Sampling, Variant, VoteRule, Votes, VulnCategory,
-    digest_of_model,
 };
 
 use crate::DeviceArgs;
@@ -80,16 +76,18 @@ impl BudgetArgs {
 }
 
 impl AssessArgs {
-    /// The bundle that was asked for, or the shipped one where nothing speaks against it.
+    /// The bundle that was asked for.
+    pub(crate) fn bundle(&self) -> Option<PathBuf> {
+        self.bundle.clone()
+    }
+
+    /// The shipped bundle, where nothing speaks against it.
     ///
     /// # Errors
-    /// When the base model cannot be read.
-    pub(crate) fn bundle(&self, base: &Path, device: &DeviceArgs) -> anyhow::Result<Option<PathBuf>> {
+    /// When it is damaged.
+    pub(crate) fn shipped(&self, device: &DeviceArgs) -> anyhow::Result<Option<Shipped>> {
         let other = self.adapter.any() || self.variant.is_some_and(|variant| !variant.has_head());
-        if self.bundle.is_some() || other {
-            return Ok(self.bundle.clone());
-        }
-        Ok(shipped_bundle(base, device)?.map(|(folder, _)| folder))
+        if self.bundle.is_some() || other { Ok(None) } else { Shipped::find(device) }
     }
 
     /// The settings; attaches the adapters.
@@ -120,27 +118,38 @@ impl AssessArgs {
     }
 }
 
-/// The folder of the shipped bundle and its precision, where it is there, belongs to this base and can be computed here as
-/// it was made.
-///
-/// # Errors
-/// When the bundle is damaged, or the base cannot be read.
-pub(crate) fn shipped_bundle(base: &Path, device: &DeviceArgs) -> anyhow::Result<Option<(PathBuf, Precision)>> {
-    let folder = crate::datasets(SHIPPED);
-    if !folder.exists() {
-        return Ok(None);
+/// The shipped bundle.
+pub(crate) struct Shipped {
+    pub(crate) folder: PathBuf,
+    pub(crate) precision: Precision,
+    base: String,
+}
+
+impl Shipped {
+    /// The shipped bundle, where it is there and can be computed here as it was made.
+    ///
+    /// # Errors
+    /// When the bundle is damaged.
+    pub(crate) fn find(device: &DeviceArgs) -> anyhow::Result<Option<Self>> {
+        let folder = crate::datasets(SHIPPED);
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let manifest = BundleManifest::read(&folder)?;
+        let precision: Precision = manifest.precision.parse().context("the shipped bundle")?;
+        let same = device.precision == Precision::Auto || device.precision == precision;
+        if !same || device.device.init(precision).is_err() {
+            tracing::warn!("the shipped bundle is for --device flex and --precision {precision}: going on without it");
+            return Ok(None);
+        }
+        Ok(Some(Self { folder, precision, base: manifest.base }))
     }
-    let manifest = BundleManifest::read(&folder)?;
-    if manifest.base != digest_of_model(base)? {
-        return Ok(None);
+
+    /// Whether it belongs to a model that is loaded. That is asked then, for reading the whole model twice takes longer than
+    /// some verdicts.
+    pub(crate) fn is_of(&self, janus: &Janus) -> bool {
+        self.base == janus.digest()
     }
-    let precision: Precision = manifest.precision.parse().context("the shipped bundle")?;
-    let same = device.precision == Precision::Auto || device.precision == precision;
-    if !same || device.device.init(precision).is_err() {
-        tracing::warn!("the shipped bundle is for --device flex and --precision {precision}: going on without it");
-        return Ok(None);
-    }
-    Ok(Some((folder, precision)))
 }
 
 /// Flags of adapters.

@@ -52,7 +52,8 @@ pub struct ClassArgs {
     /// How many seeds each head is trained with
     #[arg(long, default_value_t = ClassTrainerConfig::default().seeds)]
     seeds: u64,
-    /// A probe: shuffle the labels that the head is trained on; what it then knows is chance, or the data leak
+    /// A probe: shuffle the labels that the head is trained on and chosen by; over several seeds what it then knows is chance,
+    /// or the data leak
     #[arg(long)]
     shuffle_labels: bool,
     #[command(flatten)]

@@ -82,31 +82,55 @@ impl GeneralArgs {
     }
 }
 
-/// The sets to evaluate: labelled files, with the training part of `train_db` for controls that train, and the hold-out
-/// of a database. Without either, the check set.
-///
-/// # Errors
-/// When one cannot be read, or a finding of it has no label.
-pub fn sets(
-    files: &[PathBuf],
-    db: Option<&Path>,
-    train_db: Option<&Path>,
-    seed: u64,
-) -> anyhow::Result<Vec<LabelledSet>> {
-    let default = [crate::datasets("check/check-v1.jsonl")];
-    let files = if files.is_empty() && db.is_none() { &default } else { files };
-    let training = train_db.map(|db| part(db, Part::Train, seed)).transpose()?.unwrap_or_default();
-    let of_file = |file: &PathBuf| Ok(LabelledSet { training: training.clone(), ..file_set(file)? });
-    let mut sets: Vec<LabelledSet> = files.iter().map(of_file).collect::<anyhow::Result<_>>()?;
-    if let Some(db) = db {
-        let name = db.file_name().unwrap_or_default().to_string_lossy();
-        sets.push(LabelledSet {
-            name: format!("{} hold-out", name.split('.').next().unwrap_or_default()),
-            samples: part(db, Part::HoldOut, seed)?,
-            training: part(db, Part::Train, seed)?,
-        });
+/// What systems are asked.
+#[derive(clap::Args, Debug)]
+pub struct SetArgs {
+    /// JSON Lines with labelled findings [default: the check set]
+    #[arg(long)]
+    set: Vec<PathBuf>,
+    /// Database of which a part is evaluated, and on whose training part n-gram controls train
+    #[arg(long)]
+    db: Option<PathBuf>,
+    /// That part: hold-out, or validation to choose a setting on
+    #[arg(long, default_value_t = Part::HoldOut)]
+    part: Part,
+    /// Database on whose training part the n-gram controls of --set, and the trials of an --ablation, train
+    #[arg(long)]
+    train_db: Option<PathBuf>,
+}
+
+impl SetArgs {
+    /// Whether a set was named.
+    pub fn any(&self) -> bool {
+        !self.set.is_empty() || self.db.is_some()
     }
-    Ok(sets)
+
+    /// The database that trials train on, where one was named.
+    pub fn train_db(&self) -> Option<&Path> {
+        self.train_db.as_deref()
+    }
+
+    /// The sets: labelled files, with the training part of `--train-db` for controls that train, and a part of a database.
+    /// Without either, the check set.
+    ///
+    /// # Errors
+    /// When one cannot be read, or a finding of it has no label.
+    pub fn read(&self, seed: u64) -> anyhow::Result<Vec<LabelledSet>> {
+        let default = [crate::datasets("check/check-v1.jsonl")];
+        let files = if self.any() { &self.set } else { default.as_slice() };
+        let training = self.train_db().map(|db| part(db, Part::Train, seed)).transpose()?.unwrap_or_default();
+        let of_file = |file: &PathBuf| Ok(LabelledSet { training: training.clone(), ..file_set(file)? });
+        let mut sets: Vec<LabelledSet> = files.iter().map(of_file).collect::<anyhow::Result<_>>()?;
+        if let Some(db) = &self.db {
+            let name = db.file_name().unwrap_or_default().to_string_lossy();
+            sets.push(LabelledSet {
+                name: format!("{} {}", name.split('.').next().unwrap_or_default(), self.part),
+                samples: part(db, self.part, seed)?,
+                training: part(db, Part::Train, seed)?,
+            });
+        }
+        Ok(sets)
+    }
 }
 
 /// The samples of one part of a database.

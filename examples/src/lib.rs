@@ -22,14 +22,14 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use janus_core::{Compute, DeviceChoice, Janus, JanusConfig, Precision};
+use janus_core::{Bundle, Compute, DeviceChoice, Janus, JanusConfig, Precision};
 use janus_hub::{DEFAULT_BASE, HubConfig};
 
 pub use ablation::AblationArgs;
 pub use agents::AgentsArgs;
 pub use assessment::{AdapterArgs, AssessArgs};
 pub use classification::{ClassArgs, StatesArgs};
-pub use evaluation::{General, GeneralArgs, sets};
+pub use evaluation::{General, GeneralArgs, SetArgs};
 pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
@@ -123,7 +123,7 @@ impl ModelArgs {
     /// # Errors
     /// When it cannot be found, fetched or loaded.
     pub fn load(&self, common: &CommonArgs) -> anyhow::Result<Janus> {
-        self.load_with(common, |_| Ok(self.device.config(None)))
+        self.load_with(common, self.device.config(None))
     }
 
     /// The same with the bundle that findings are assessed with.
@@ -131,20 +131,22 @@ impl ModelArgs {
     /// # Errors
     /// When either cannot be found, fetched or loaded.
     pub fn load_for(&self, assess: &AssessArgs, common: &CommonArgs) -> anyhow::Result<Janus> {
-        self.load_with(common, |base| Ok(self.device.config(assess.bundle(base, &self.device)?)))
+        let shipped = assess.shipped(&self.device)?;
+        let mut config = self.device.config(assess.bundle());
+        config.precision = shipped.as_ref().map_or(config.precision, |shipped| shipped.precision);
+        let mut janus = self.load_with(common, config)?;
+        if let Some(shipped) = shipped.filter(|shipped| shipped.is_of(&janus)) {
+            janus.use_bundle(Bundle::load(&shipped.folder, janus.model())?);
+        }
+        Ok(janus)
     }
 
-    /// The same, with a configuration that follows from the base model's path.
-    pub(crate) fn load_with(
-        &self,
-        common: &CommonArgs,
-        config_for: impl FnOnce(&Path) -> anyhow::Result<JanusConfig>,
-    ) -> anyhow::Result<Janus> {
+    /// The same with a configuration.
+    pub(crate) fn load_with(&self, common: &CommonArgs, config: JanusConfig) -> anyhow::Result<Janus> {
         self.device.choice()?;
         let name = self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BASE);
-        let config = HubConfig { offline: common.offline, ..HubConfig::from_env() };
-        let path = janus_hub::resolve(name, &config, &mut Bar::bytes())?;
-        let config = config_for(&path)?;
+        let hub = HubConfig { offline: common.offline, ..HubConfig::from_env() };
+        let path = janus_hub::resolve(name, &hub, &mut Bar::bytes())?;
         tracing::info!(path = %path.display(), bundle = ?config.bundle, device = %config.device, "loading the base model");
         Ok(Janus::load(path, config)?)
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Bundle, BundleManifest, Janus, Precision, Variant};
 use janus_eval::{NamedBundle, StudyConfig};
 
-use crate::{AdapterArgs, CommonArgs, ModelArgs, StatesArgs, assessment::shipped_bundle};
+use crate::{AdapterArgs, CommonArgs, ModelArgs, StatesArgs, assessment::Shipped};
 
 /// Flags of the systems.
 #[derive(clap::Args, Debug)]
@@ -54,16 +54,15 @@ impl SystemsArgs {
     pub fn load(&self, model: &ModelArgs, common: &CommonArgs) -> anyhow::Result<(Janus, Systems)> {
         let mut folders: Vec<(Option<String>, PathBuf)> = self.bundles.iter().map(|text| named_folder(text)).collect();
         let plain = !self.variants.is_empty() && self.variants.iter().all(|variant| !variant.is_fine_tuned());
-        let mut janus = model.load_with(common, |base| {
-            if folders.is_empty() && !self.adapter.any() && !self.controls_only && !plain {
-                folders.extend(shipped_bundle(base, &model.device)?.map(|(folder, _)| (None, folder)));
-            }
-            let mut config = model.device.config(None);
-            if let (Precision::Auto, Some((_, folder))) = (config.precision, folders.first()) {
-                config.precision = BundleManifest::read(folder)?.precision.parse()?;
-            }
-            Ok(config)
-        })?;
+        let other = !folders.is_empty() || self.adapter.any() || self.controls_only || plain;
+        let shipped = if other { None } else { Shipped::find(&model.device)? };
+        let mut config = model.device.config(None);
+        if let (Precision::Auto, Some((_, folder))) = (config.precision, folders.first()) {
+            config.precision = BundleManifest::read(folder)?.precision.parse()?;
+        }
+        config.precision = shipped.as_ref().map_or(config.precision, |shipped| shipped.precision);
+        let mut janus = model.load_with(common, config)?;
+        folders.extend(shipped.filter(|shipped| shipped.is_of(&janus)).map(|shipped| (None, shipped.folder)));
         let systems = self.systems(&mut janus, &folders, model, common)?;
         Ok((janus, systems))
     }

@@ -25,10 +25,11 @@ pub use self::{
     },
 };
 use crate::{
-    Control, Cost, Prediction, Rate, WrittenAnalysis,
+    Confusion, Control, Cost, Prediction, Rate, WrittenAnalysis,
     analysis::shares,
     benchmark::{Row, rows},
     interval::{self, Interval},
+    metrics::{self, Scored},
 };
 
 /// One line a system, all categories together: what a document shows before it points at the tables.
@@ -178,7 +179,8 @@ pub fn heads(predictions: &[Prediction]) -> String {
     let controls = known_controls();
     // Heads have variants that end in CH, or names of their own.
     let is_head = |system: &str| {
-        let variant = system.split("-CH").nth(1).is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ']));
+        let variant =
+            system.split("-CH").nth(1).is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ', '-']));
         variant || system.starts_with("control:") && !controls.contains(&system)
     };
     let mut heads: Vec<&str> = Vec::new();
@@ -187,8 +189,63 @@ pub fn heads(predictions: &[Prediction]) -> String {
             heads.push(&prediction.system);
         }
     }
-    let by_kind = heads.into_iter().map(|system| format!("\n{}", by_kind(predictions, system)));
-    beside_rules(predictions) + &by_kind.collect::<String>()
+    // Seeds of one head would fill pages.
+    let single = heads.iter().filter(|system| without_seed(system) == **system);
+    let by_kind = single.map(|system| format!("\n{}", by_kind(predictions, system)));
+    beside_rules(predictions) + &at_half(predictions, &heads) + &by_kind.collect::<String>()
+}
+
+/// Heads called at 0.5, whatever their thresholds leave open; those whose names differ in a number at the end are seeds of one.
+fn at_half(predictions: &[Prediction], heads: &[&str]) -> String {
+    let mut seeds: BTreeMap<(&str, String), BTreeMap<&str, Vec<Scored>>> = BTreeMap::new();
+    for one in predictions.iter().filter(|one| heads.contains(&one.system.as_str())) {
+        let Some(p) = one.p_vulnerable else { continue };
+        let own = seeds.entry((&one.part, without_seed(&one.system))).or_default();
+        own.entry(&one.system).or_default().push((p, one.is_vulnerable));
+    }
+    let mut out = String::from(
+        "\nCalled at 0.5, whatever is left open; means over seeds, and the lowest and the highest seed:\n\n\
+         | part | head | seeds | n | right, % | false-positive rate, % | recall, % | AUROC | Brier | ECE |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for ((part, head), own) in &seeds {
+        let of = |metric: &dyn Fn(&[Scored]) -> Option<f64>, scale: f64, digits: usize| {
+            let values: Option<Vec<f64>> = own.values().map(|pairs| metric(pairs)).collect();
+            values.map_or("undefined".to_owned(), |values| {
+                let mean = scale * values.iter().sum::<f64>() / values.len() as f64;
+                let low = scale * values.iter().copied().fold(f64::INFINITY, f64::min);
+                let high = scale * values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                if values.len() == 1 {
+                    format!("{mean:.digits$}")
+                } else {
+                    format!("{mean:.digits$} ({low:.digits$} to {high:.digits$})")
+                }
+            })
+        };
+        let called = |pairs: &[Scored]| -> Confusion { pairs.iter().map(|(p, holds)| (*holds, *p >= 0.5)).collect() };
+        let cells = [
+            of(&|pairs| called(pairs).accuracy().value(), 100.0, 0),
+            of(&|pairs| called(pairs).false_positive_rate().value(), 100.0, 0),
+            of(&|pairs| called(pairs).recall().value(), 100.0, 0),
+            of(&metrics::auroc, 1.0, 3),
+            of(&metrics::brier, 1.0, 3),
+            of(&|pairs| metrics::ece(pairs, 10), 1.0, 3),
+        ];
+        let n = own.values().next().map_or(0, Vec::len);
+        let _ = writeln!(out, "| {part} | {head} | {} | {n} | {} |", own.len(), cells.join(" | "));
+    }
+    if seeds.is_empty() { String::new() } else { out }
+}
+
+/// A name without the number of a seed: `head-3, no analysis` is `head, no analysis`.
+fn without_seed(system: &str) -> String {
+    let (name, rest) = system.split_at(system.find(',').unwrap_or(system.len()));
+    match name.rsplit_once('-') {
+        Some((head, seed)) if !seed.is_empty() && seed.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{head}{rest}")
+        }
+        _ => system.to_owned(),
+    }
 }
 
 fn known_controls() -> Vec<&'static str> {
@@ -331,6 +388,20 @@ mod tests {
         ];
         let text = beside_rules(&predictions);
         assert!(text.contains("| toy | s | all | 2 | 1 | 0 | 1.000 |"), "{text}");
+    }
+
+    #[test]
+    fn heads_with_a_number_at_their_end_are_seeds_of_one() {
+        let of = |seed: usize, p: f64| Prediction {
+            system: format!("h-{seed}, no analysis"),
+            ..prediction(0, Some(p), true)
+        };
+        let text = at_half(&[of(1, 0.9), of(2, 0.2)], &["h-1, no analysis", "h-2, no analysis"]);
+        assert!(
+            text.contains("| toy | h, no analysis | 2 | 1 | 50 (0 to 100) | undefined | 50 (0 to 100) |"),
+            "{text}"
+        );
+        assert_eq!(at_half(&[], &[]), "");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Attention of single queries, what writing a token asks for: with the bits of [`attention`](crate::attention), whose tiles
 //! have lanes for many queries.
 
+use std::ops::Range;
+
 use crate::{
     Precision,
     attention::{AttentionConfig, KEYS, LOWEST, UNSEEN, soften},
@@ -15,6 +17,9 @@ use crate::{
 
 /// Query heads that run down a head's keys together.
 const TOGETHER: usize = 4;
+
+/// Panels that are read together: each sum waits for the one before it, and more of them fill the time.
+const PANELS: usize = 5;
 
 /// Sums of one panel: [`MR`] numbers, and two that nobody reads.
 type Sums = [[f32; 16]; TOGETHER];
@@ -66,11 +71,12 @@ fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, que
     let mut weights = vec![0; KEYS * n];
     for begin in (first / KEYS * KEYS..=last).step_by(KEYS) {
         let n_keys = (last + 1 - begin).next_multiple_of(MR).min(KEYS);
-        for panel in 0..n_keys / MR {
-            let mut own: Sums = [[0.0; 16]; TOGETHER];
-            product(isa, precision, kv.key_panel(head, begin + panel * MR), &packed, n, &mut own);
-            for (scores, own) in scores.iter_mut().zip(&own) {
-                scores[panel * MR..][..MR].copy_from_slice(&own[..MR]);
+        for panels in together(n_keys / MR) {
+            let keys = |panel| kv.key_panel(head, begin + panel * MR);
+            for (panel, own) in panels.clone().zip(&products(isa, precision, panels, keys, &packed, n)) {
+                for (scores, own) in scores.iter_mut().zip(own) {
+                    scores[panel * MR..][..MR].copy_from_slice(&own[..MR]);
+                }
             }
         }
         for at in 0..n {
@@ -96,13 +102,14 @@ fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, que
                 };
             }
         }
-        for panel in 0..panels {
-            let values = kv.value_panel(head, panel, begin / per..begin / per + words);
-            let mut own: Sums = [[0.0; 16]; TOGETHER];
-            product(isa, precision, values, &weights[..words * n], n, &mut own);
-            for (at, own) in own.iter().enumerate().take(n) {
-                let sums = &mut sums[(at * panels + panel) * MR..][..MR];
-                sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        for some in together(panels) {
+            let values = |panel| kv.value_panel(head, panel, begin / per..begin / per + words);
+            let found = products(isa, precision, some.clone(), values, &weights[..words * n], n);
+            for (panel, own) in some.zip(&found) {
+                for (at, own) in own.iter().enumerate().take(n) {
+                    let sums = &mut sums[(at * panels + panel) * MR..][..MR];
+                    sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                }
             }
         }
     }
@@ -133,24 +140,53 @@ vectorized! {
     }
 }
 
-/// `sums[n][r] = sum_d panel[d][r] * b[d][n]`, in the order of the tiles.
-fn product(isa: Isa, precision: Precision, panel: &[u32], b: &[u32], n: usize, sums: &mut Sums) {
-    assert!(panel.len() * n == b.len() * MR && n <= TOGETHER, "a word of each row for each of {n}");
+/// Stretches of at most [`PANELS`] panels, as even as can be.
+fn together(count: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = count.div_ceil(count.div_ceil(PANELS).max(1)).max(1);
+    (0..count).step_by(size).map(move |first| first..(first + size).min(count))
+}
+
+/// `sums[p][n][r] = sum_d panel[p][d][r] * b[d][n]`, in the order of the tiles.
+fn products<'a>(
+    isa: Isa,
+    precision: Precision,
+    range: Range<usize>,
+    panel: impl Fn(usize) -> &'a [u32],
+    b: &[u32],
+    n: usize,
+) -> [Sums; PANELS] {
+    let count = range.len();
+    assert!(count <= PANELS && n <= TOGETHER, "{count} panels of {PANELS}, {n} queries of {TOGETHER}");
+    let mut panels: [&[u32]; PANELS] = [&[]; PANELS];
+    for (to, from) in panels.iter_mut().zip(range) {
+        *to = panel(from);
+        assert_eq!(to.len() * n, b.len() * MR, "a word of each row for each of {n}");
+    }
+    let mut sums = [[[0.0; 16]; TOGETHER]; PANELS];
+    macro_rules! by_shape {
+        ($($n:literal: $($p:literal)*;)*) => {
+            match (n, count) {
+                $($(
+                    // SAFETY: the value `isa` is the proof of its instruction set; the lengths are checked above.
+                    ($n, $p) => unsafe { bf16_avx512bf16::<$n, $p>(&panels, b, &mut sums) },
+                )*)*
+                _ => {}
+            }
+        };
+    }
     match (isa.set(), precision) {
         #[cfg(target_arch = "x86_64")]
-        (Set::Avx512Bf16, Precision::Bf16) => match n {
-            // SAFETY: the value `isa` is the proof of its instruction set; the lengths are checked above.
-            1 => unsafe { bf16_avx512bf16::<1>(panel, b, sums) },
-            // SAFETY: as above.
-            2 => unsafe { bf16_avx512bf16::<2>(panel, b, sums) },
-            // SAFETY: as above.
-            3 => unsafe { bf16_avx512bf16::<3>(panel, b, sums) },
-            // SAFETY: as above.
-            _ => unsafe { bf16_avx512bf16::<4>(panel, b, sums) },
-        },
+        (Set::Avx512Bf16, Precision::Bf16) => {
+            by_shape!(1: 1 2 3 4 5; 2: 1 2 3 4 5; 3: 1 2 3 4 5; 4: 1 2 3 4 5;);
+        }
         // Plain Rust multiplies and adds in two steps, as its tiles do.
-        _ => plain(isa, isa != Isa::SCALAR, precision, panel, b, n, sums),
+        _ => {
+            for (panel, sums) in panels.iter().zip(&mut sums).take(count) {
+                plain(isa, isa != Isa::SCALAR, precision, panel, b, n, sums);
+            }
+        }
     }
+    sums
 }
 
 vectorized! {
@@ -178,27 +214,40 @@ vectorized! {
 }
 
 /// # Safety
-/// `panel` holds [`MR`] words for each `N` words of `b`.
+/// The first `P` panels hold [`MR`] words for each `N` words of `b`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn bf16_avx512bf16<const N: usize>(panel: &[u32], b: &[u32], sums: &mut Sums) {
+unsafe fn bf16_avx512bf16<const N: usize, const P: usize>(
+    panels: &[&[u32]; PANELS],
+    b: &[u32],
+    sums: &mut [Sums; PANELS],
+) {
     use std::arch::x86_64::*;
 
     const ROWS: __mmask16 = (1 << MR) - 1;
-    let mut totals = [_mm512_setzero_ps(); N];
+    let mut totals = [[_mm512_setzero_ps(); N]; P];
     for d in 0..b.len() / N {
-        // SAFETY: the caller's promise; the mask reads no more than a panel's words.
-        unsafe {
-            let rows: __m512bh = std::mem::transmute(_mm512_maskz_loadu_epi32(ROWS, panel.as_ptr().add(d * MR).cast()));
-            for (at, total) in totals.iter_mut().enumerate() {
-                let b: __m512bh = std::mem::transmute(_mm512_set1_epi32(*b.as_ptr().add(d * N + at) as i32));
-                *total = _mm512_dpbf16_ps(*total, rows, b);
+        let mut queries = [_mm512_setzero_si512(); N];
+        for (at, query) in queries.iter_mut().enumerate() {
+            // SAFETY: `d * N + at` is below the length of `b`.
+            *query = unsafe { _mm512_set1_epi32(*b.as_ptr().add(d * N + at) as i32) };
+        }
+        for (panel, totals) in panels.iter().zip(&mut totals) {
+            // SAFETY: the caller's promise; the mask reads no more than a panel's words.
+            unsafe {
+                let rows: __m512bh =
+                    std::mem::transmute(_mm512_maskz_loadu_epi32(ROWS, panel.as_ptr().add(d * MR).cast()));
+                for (query, total) in queries.iter().zip(totals) {
+                    *total = _mm512_dpbf16_ps(*total, rows, std::mem::transmute::<__m512i, __m512bh>(*query));
+                }
             }
         }
     }
-    for (total, sums) in totals.iter().zip(sums) {
-        // SAFETY: a row of sums holds as many numbers as a register.
-        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+    for (totals, sums) in totals.iter().zip(sums) {
+        for (total, sums) in totals.iter().zip(sums) {
+            // SAFETY: a row of sums holds as many numbers as a register.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+        }
     }
 }
 

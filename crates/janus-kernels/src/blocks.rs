@@ -22,6 +22,9 @@ pub(crate) const LANES: usize = 16;
 /// Rows of activations that one run down the blocks takes.
 const MOST_ROWS: usize = 8;
 
+/// Rows of activations that pass all panels before the next ones do: they stay in the second cache.
+const ROWS_NEAR: usize = 256;
+
 /// Four numbers of a block, and how many such groups it has.
 pub(crate) const GROUPS: usize = BLOCK / 4;
 
@@ -167,11 +170,21 @@ impl QuantRows {
             quants: Buffer::scratch(n_rows * n_blocks * GROUPS),
             scales: Buffer::scratch(n_rows * n_blocks * 2),
         };
-        let quants = rows.quants.words_mut().chunks_exact_mut(n_blocks * GROUPS);
-        let scales = rows.scales.words_mut().chunks_exact_mut(n_blocks * 2);
-        for ((row, quants), scales) in values.chunks_exact(width).zip(quants).zip(scales) {
-            round(isa, row, quants, scales);
-        }
+        let quants = Shared::new(rows.quants.words_mut());
+        let scales = Shared::new(rows.scales.words_mut());
+        parallel::each(n_rows, width * 8, |row| {
+            // SAFETY: each task has its own row.
+            let (quants, scales) = unsafe {
+                (quants.part(row * n_blocks * GROUPS, n_blocks * GROUPS), scales.part(row * n_blocks * 2, n_blocks * 2))
+            };
+            let row = &values[row * width..][..width];
+            match isa.set() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the value `isa` is the proof of its instruction set.
+                Set::Avx512Bf16 => unsafe { vnni::round(row, quants, scales) },
+                _ => round(isa, row, quants, scales),
+            }
+        });
         rows
     }
 }
@@ -218,21 +231,25 @@ vectorized! {
 pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], out: &mut [f32], stride: usize) {
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     parallel::assert_apart(weights.iter().map(|(weight, offset)| *offset..offset + weight.n));
-    let mut tasks = Vec::new();
+    let mut panels = Vec::new();
     for (index, (weight, offset)) in weights.iter().enumerate() {
         assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
         assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
-        tasks.extend((0..weight.n.div_ceil(LANES)).map(|panel| (index, panel)));
+        panels.extend((0..weight.n.div_ceil(LANES)).map(|panel| (index, panel)));
     }
     let n_blocks = rows.width.div_ceil(BLOCK);
     let out = Shared::new(out);
-    parallel::each(tasks.len(), rows.width * LANES * rows.n_rows / 8, |task| {
-        let (index, panel) = tasks[task];
+    let near = ROWS_NEAR.min(rows.n_rows);
+    let n_tasks = panels.len() * rows.n_rows.div_ceil(ROWS_NEAR);
+    parallel::each(n_tasks, rows.width * LANES * near / 8, |task| {
+        let (index, panel) = panels[task % panels.len()];
+        let begin = task / panels.len() * ROWS_NEAR;
+        let end = (begin + ROWS_NEAR).min(rows.n_rows);
         let (weight, offset) = weights[index];
         let size = n_blocks * weight.bits.stride();
         let words = &weight.words.words()[panel * size..][..size];
-        for first in (0..rows.n_rows).step_by(MOST_ROWS) {
-            let present = MOST_ROWS.min(rows.n_rows - first);
+        for first in (begin..end).step_by(MOST_ROWS) {
+            let present = MOST_ROWS.min(end - first);
             let quants = &rows.quants.words()[first * n_blocks * GROUPS..][..present * n_blocks * GROUPS];
             let scales = &rows.scales.words()[first * n_blocks * 2..][..present * n_blocks * 2];
             let mut sums = [[0.0; LANES]; MOST_ROWS];
@@ -240,7 +257,7 @@ pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], o
             let lanes = LANES.min(weight.n - panel * LANES);
             for (row, sums) in sums[..present].iter().enumerate() {
                 let at = (first + row) * stride + offset + panel * LANES;
-                // SAFETY: columns of weights lie apart, and each task has its own.
+                // SAFETY: columns of weights lie apart, and each task has its own of its own rows.
                 unsafe { out.part(at, lanes) }.copy_from_slice(&sums[..lanes]);
             }
         }
@@ -336,7 +353,7 @@ fn half_to_f32(half: u16) -> f32 {
 mod vnni {
     use std::arch::x86_64::*;
 
-    use super::{Bits, GROUPS, LANES, MOST_ROWS};
+    use super::{BLOCK, Bits, GROUPS, LANES, MOST_ROWS};
 
     pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
         let n_blocks = words.len() / bits.stride();
@@ -356,6 +373,34 @@ mod vnni {
             };
         }
         by_rows!(1 2 3 4 5 6 7 8)
+    }
+
+    /// [`round`](super::round) with the processor's own conversions.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) fn round(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        let words = quants.as_chunks_mut::<GROUPS>().0;
+        for ((block, words), scale) in row.chunks(BLOCK).zip(words).zip(scales.as_chunks_mut::<2>().0) {
+            let mut values = [0.0f32; BLOCK];
+            values[..block.len()].copy_from_slice(block);
+            // SAFETY: a block is two registers of numbers, and one half register of bytes.
+            unsafe {
+                let [a, b] = [0, 16].map(|at| _mm512_loadu_ps(values.as_ptr().add(at)));
+                // The second operand is given where one is no number, as `f32::max` gives the other one.
+                let most = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
+                let most = _mm512_reduce_max_ps(most);
+                let inverse = if most > f32::MIN_POSITIVE * 128.0 { 127.0 / most } else { 0.0 };
+                let by = _mm512_set1_ps(inverse);
+                let [a_int, b_int] = [a, b].map(|half| _mm512_cvtps_epi32(_mm512_mul_ps(half, by)));
+                let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a_int, b_int));
+                let zero = _mm512_setzero_ps();
+                let odd = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_mul_ps(a, zero), _mm512_mul_ps(b, zero)));
+                let to = words.as_mut_ptr().cast::<__m128i>();
+                _mm_storeu_si128(to, _mm512_cvtepi32_epi8(a_int));
+                _mm_storeu_si128(to.add(1), _mm512_cvtepi32_epi8(b_int));
+                let step = if inverse > 0.0 { most / 127.0 } else { 0.0 } + odd;
+                *scale = [step.to_bits(), (step * sum as f32).to_bits()];
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]

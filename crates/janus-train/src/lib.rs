@@ -23,6 +23,7 @@
 //! seed and a step.
 
 mod ablation;
+mod agreement;
 mod batch;
 mod calibrate;
 mod card;
@@ -45,6 +46,7 @@ mod step;
 mod tensors;
 
 pub use ablation::{Ablation, AblationConfig, AblationData};
+pub use agreement::agreement;
 pub use batch::{Batch, Example};
 pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use class_trainer::{

@@ -26,7 +26,7 @@ impl StoredMatrix {
         };
         // A scale so large that a multiple of it is no float16 is in no honest file.
         let starts = |index: usize| self.row_bytes(index).chunks_exact(size);
-        let fits = |bytes| f16::from_bits(block_of(self.stored, bytes).minimum).is_finite();
+        let fits = |bytes| minimum_of(self.stored, bytes).is_finite();
         (0..n).into_par_iter().all(|index| starts(index).all(fits)).then(|| Blocks::pack(bits, n, width, row))
     }
 
@@ -42,44 +42,39 @@ impl StoredMatrix {
     }
 }
 
+/// The minimum that goes with the unsigned quants of a block: where the file's are signed, the quant that stands for 0 times
+/// the scale, exact in float16, for that quant is a power of two.
+fn minimum_of(stored: StoredType, bytes: &[u8]) -> f16 {
+    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let centred = |zero: f32| f16::from_f32(-zero * half(0).to_f32());
+    match stored {
+        StoredType::Q4_0 => centred(8.0),
+        StoredType::Q4_1 | StoredType::Q5_1 => half(2),
+        StoredType::Q5_0 => centred(16.0),
+        _ => centred(128.0),
+    }
+}
+
 /// The block of a file as ours: unsigned quants, and the minimum that goes with them.
 fn block_of(stored: StoredType, bytes: &[u8]) -> Block {
-    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let scale = half(0);
-    // The quant that stands for 0, times the scale: exact in float16, for it is a power of two.
-    let centred = |zero: f32| f16::from_f32(-zero * scale.to_f32());
     let mut quants = [0; BLOCK];
-    let mut fill = |values: &mut dyn Iterator<Item = u8>| {
-        quants.iter_mut().zip(values).for_each(|(quant, value)| *quant = value);
-    };
-    let minimum = match stored {
-        StoredType::Q4_0 => {
-            fill(&mut four_bits(&bytes[2..]));
-            centred(8.0)
-        }
-        StoredType::Q4_1 => {
-            fill(&mut four_bits(&bytes[4..]));
-            half(2)
-        }
-        StoredType::Q5_0 => {
-            fill(&mut five_bits(&bytes[2..]));
-            centred(16.0)
-        }
-        StoredType::Q5_1 => {
-            fill(&mut five_bits(&bytes[4..]));
-            half(2)
-        }
-        _ => {
-            fill(&mut bytes[2..].iter().map(|byte| byte.wrapping_add(128)));
-            centred(128.0)
-        }
-    };
-    Block { quants, scale: scale.to_bits(), minimum: minimum.to_bits() }
+    match stored {
+        StoredType::Q4_0 => four_bits(&bytes[2..], &mut quants),
+        StoredType::Q4_1 => four_bits(&bytes[4..], &mut quants),
+        StoredType::Q5_0 => quants.iter_mut().zip(five_bits(&bytes[2..])).for_each(|(quant, value)| *quant = value),
+        StoredType::Q5_1 => quants.iter_mut().zip(five_bits(&bytes[4..])).for_each(|(quant, value)| *quant = value),
+        _ => quants.iter_mut().zip(&bytes[2..]).for_each(|(quant, byte)| *quant = byte.wrapping_add(128)),
+    }
+    let scale = u16::from_le_bytes([bytes[0], bytes[1]]);
+    Block { quants, scale, minimum: minimum_of(stored, bytes).to_bits() }
 }
 
 /// The low halves of all bytes, then the high halves.
-fn four_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    bytes.iter().map(|byte| byte & 0x0f).chain(bytes.iter().map(|byte| byte >> 4))
+fn four_bits(bytes: &[u8], quants: &mut [u8; BLOCK]) {
+    let (low, high) = quants.split_at_mut(BLOCK / 2);
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        (*low, *high) = (byte & 0x0f, byte >> 4);
+    }
 }
 
 fn rounded(values: &[f32; BLOCK]) -> Block {

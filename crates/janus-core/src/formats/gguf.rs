@@ -160,9 +160,13 @@ impl Gguf {
     pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.path.clone() };
         let info = self.tensors.get(name).cloned().ok_or_else(missing)?;
-        let mut bytes = vec![0; info.length];
+        // The file was long enough when it was opened; room that nobody writes first.
+        let mut bytes = Vec::with_capacity(info.length);
         self.file.seek(SeekFrom::Start(info.begin)).map_err(io_error(&self.path))?;
-        self.file.read_exact(&mut bytes).map_err(io_error(&self.path))?;
+        let read = (&mut self.file).take(info.length as u64).read_to_end(&mut bytes);
+        if read.map_err(io_error(&self.path))? < info.length {
+            return Err(bad_file(&self.path, format!("tensor `{name}` ends early")));
+        }
         Ok((info.stored, bytes, info.shape))
     }
 }

@@ -1,5 +1,6 @@
 //! What more tokens buy: forced budgets, votes, temperatures, efforts, each finding answered in each way.
 
+mod bands;
 mod report;
 
 use std::{collections::HashMap, fs, path::Path};
@@ -103,6 +104,9 @@ pub struct Spent {
     pub is_vulnerable: bool,
     /// What is written: the verdict's probability, or the votes'; nothing where a head alone was asked.
     pub p_written: Option<f64>,
+    /// The probability of the answer, a head's where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<f64>,
     /// What was called in the end; nothing where it needs review.
     pub called: Option<bool>,
     /// Tokens of all analyses with their verdicts.
@@ -138,6 +142,11 @@ impl ScalingStudy {
         keep_settings(folder, settings.collect::<serde_json::Map<_, _>>().into(), serde_json::Map::new())?;
         let (log, spent) = Log::open(&folder.join("scaling.jsonl"))?;
         Ok(Self { log, spent })
+    }
+
+    /// Every answer, in the order in which they were given.
+    pub fn spent(&self) -> &[Spent] {
+        &self.spent
     }
 
     /// How many answers of these knobs are missing.
@@ -185,6 +194,7 @@ impl ScalingStudy {
                         category: sample.claim.category,
                         is_vulnerable: sample.is_vulnerable,
                         p_written: answer.p_written.map(Probability::get),
+                        p: Some(answer.verdict.p_vulnerable.get()),
                         called: match answer.verdict.label {
                             VerdictLabel::TruePositive => Some(true),
                             VerdictLabel::FalsePositive => Some(false),
@@ -215,6 +225,15 @@ impl ScalingStudy {
         fs::write(&path, &text).map_err(|source| Error::Io { operation: "write", path, source })?;
         for (name, chart) in charts(&self.spent) {
             chart.write(&folder.join(name))?;
+        }
+        for category in VulnCategory::ALL {
+            let own: Vec<Spent> = self.spent.iter().filter(|one| one.category == category).cloned().collect();
+            let [(name, mut chart), _] = charts(&own);
+            if chart.curves.iter().any(|curve| curve.points.len() > 1) && own.len() < self.spent.len() {
+                chart.title = format!("{}: {category}", chart.title);
+                let category = category.name().to_lowercase().replace('_', "-");
+                chart.write(&folder.join(format!("{name}-{category}")))?;
+            }
         }
         Ok(text)
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use janus_core::{AssessConfig, Effort, VoteRule, Votes};
 use janus_data::Probability;
+use janus_http::VulnCategory;
 
-use super::{BUDGETS, Knob, Spent, VOTES};
+use super::{BUDGETS, Knob, Spent, VOTES, bands::bands};
 use crate::{
     Confusion,
     chart::Curve,
@@ -165,6 +166,39 @@ pub(super) fn report(all: &[Spent], seed: u64) -> String {
     }
     out.push_str(&rules(all));
     out.push_str(&efforts(all));
+    out.push_str(&bands(all));
+    out.push_str(&by_category(all));
+    out
+}
+
+/// The same points for each category alone, where there are several.
+fn by_category(all: &[Spent]) -> String {
+    let mut out = String::new();
+    for category in VulnCategory::ALL {
+        let own: Vec<Spent> = all.iter().filter(|one| one.category == category).cloned().collect();
+        if own.is_empty() || own.len() == all.len() {
+            continue;
+        }
+        if out.is_empty() {
+            out.push_str(
+                "\n| category | knob | value | n | tokens a finding | right | false-positive rate |\n|---|---|---|---|---|---|---|\n",
+            );
+        }
+        for point in points(&own) {
+            let (accuracy, alarms) = (point.confusion.accuracy(), point.confusion.false_positive_rate());
+            out.push_str(&format!(
+                "| {category} | {} | {} | {} | {:.0} | {}{} | {}{} |\n",
+                point.knob,
+                point.way,
+                point.confusion.total(),
+                point.tokens,
+                percent(accuracy.value()),
+                between(wilson(accuracy), 100.0),
+                percent(alarms.value()),
+                between(wilson(alarms), 100.0),
+            ));
+        }
+    }
     out
 }
 
@@ -284,8 +318,6 @@ fn efforts(all: &[Spent]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use janus_http::VulnCategory;
-
     use super::*;
 
     fn spent(knob: Knob, way: &str, id: usize, p: f64, tokens: usize) -> Spent {
@@ -297,6 +329,7 @@ mod tests {
             category: VulnCategory::Xss,
             is_vulnerable: true,
             p_written: Some(p),
+            p: Some(p),
             called: Some(p >= 0.5),
             tokens,
             analysis_tokens: way.parse().unwrap_or(tokens),

@@ -40,7 +40,7 @@ pub struct ClassTrainerConfig {
     pub head: HeadTrainerConfig,
     /// How sure the thresholds are.
     pub risk: Risk,
-    /// A probe: the labels that heads are trained on are shuffled, so that nothing can be learnt.
+    /// A probe: the labels that heads are trained on and chosen by are shuffled, so that nothing can be learnt.
     pub shuffle_labels: bool,
     /// How many findings are read together.
     pub batch_size: usize,

@@ -75,12 +75,15 @@ impl<'a> ClassTrainer<'a> {
         let [inputs, tried_inputs] = self.inputs();
         let parts = [self.parts.head, self.parts.validation, self.parts.calibration];
         progress.phase("states", parts.iter().map(|part| part.len()).sum());
-        let [mut head, validation, calibration] = {
+        let [mut head, mut validation, calibration] = {
             let mut read = |samples| Part::read(self.janus, samples, &inputs, &self.config, store, progress);
             [read(parts[0])?, read(parts[1])?, read(parts[2])?]
         };
         if self.config.shuffle_labels {
-            head.labels.shuffle(&mut ChaCha8Rng::seed_from_u64(self.config.seed));
+            let mut dice = ChaCha8Rng::seed_from_u64(self.config.seed);
+            head.labels.shuffle(&mut dice);
+            // What chooses among heads would else know the answer.
+            validation.labels.shuffle(&mut dice);
         }
         let compute = self.janus.model().decoder.compute();
         let search = Search {
