@@ -201,6 +201,38 @@ fn an_adapter_reflects_goes_on_where_it_was_killed_and_triage_reads_what_it_beca
 }
 
 #[test]
+fn one_setting_of_training_is_varied_and_a_second_run_trains_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let args = ["--num", "60", "--uncurated", "--db", "samples.sqlite"];
+    assert!(data_generator(folder.path(), &args).output().expect("the program starts").status.success());
+    let benchmark = |knobs: &str| {
+        let mut command = program(env!("CARGO_BIN_EXE_benchmark"), folder.path());
+        command.arg("--model").arg(TINY.path()).args(["--offline", "--precision", "f32", "--ablation", knobs]);
+        command.args(["--train-db", "samples.sqlite", "--scale", "0.016", "--seeds", "2", "--findings", "2"]);
+        command.args(["--output", "trials"]).env("JANUS_CACHE", folder.path()).output().expect("the program starts")
+    };
+    let first = benchmark("lr,samples,facts,states");
+    assert!(first.status.success(), "{}", stderr(&first));
+    for row in ["| lr | 0.0001 | 16 | 2 | 4 |", "| samples | hand | 16 | 2 | 4 |", "| facts | none | 7 | 2 | 12 |"] {
+        assert!(stdout(&first).contains(row), "{row}: {}", stdout(&first));
+    }
+    let read = |name: &str| fs::read(folder.path().join("trials").join(name)).expect("there");
+    let trials = read("trials.jsonl");
+    // Four learning rates, two sources of samples (none is uncurated here), five places for facts, two kinds of states.
+    assert_eq!(trials.iter().filter(|byte| **byte == b'\n').count(), 2 * (4 + 2 + 5 + 2));
+    assert!(
+        read("lr.png").starts_with(b"\x89PNG")
+            && String::from_utf8_lossy(&read("report.html")).contains("Learning rate")
+    );
+    let again = benchmark("lr,samples,facts,states");
+    assert_eq!(stdout(&again), stdout(&first), "{}", stderr(&again));
+    assert!(read("trials.jsonl") == trials, "nothing was left to train");
+    let refused = benchmark("colour");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("rank") && stderr(&refused).contains("budget"), "{}", stderr(&refused));
+}
+
+#[test]
 fn a_bundle_comes_out_of_both_doors_with_the_same_bytes_and_triage_and_benchmark_read_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let args = ["--num", "60", "--uncurated", "--db", "samples.sqlite"];

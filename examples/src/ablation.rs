@@ -22,7 +22,7 @@ use crate::{
 pub struct AblationArgs {
     /// Vary one thing and answer every finding in each way, in place of the tables; names separated by commas. Of answers:
     /// budget, votes, temperature, effort. Of training, each value trained anew on --train-db (or the published set): rank, lr,
-    /// samples, labels of the adapter, asked on its validation part; head, layer, pooling, facts of the head, in folds; all
+    /// samples, labels of the adapter, asked on its validation part; head, layer, pooling, facts, states of the head, in folds; all
     #[arg(long, value_delimiter = ',')]
     ablation: Vec<Varied>,
     /// Findings of each category, drawn by --seed, twins together [default: all; 40 with an --ablation of answers, 150 with one

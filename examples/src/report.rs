@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use janus_eval::{LabelledSet, Report, ResultFolder, TrainingRun};
+use janus_eval::{Chart, LabelledSet, Report, ResultFolder, TrainingRun};
 
 /// Flags of the report.
 #[derive(clap::Args, Debug)]
@@ -12,6 +12,43 @@ pub struct ReportArgs {
     /// report.html, report.md, results.json and charts in --output. Needs no model; --set and --db show the pairs of mistakes
     #[arg(long, num_args = 1.., value_name = "FOLDER")]
     pub report: Vec<PathBuf>,
+    /// Evaluate nothing, and draw the charts that lie in these result folders (of --ablation, of trainers, of bundles) anew from
+    /// the records beside them. Needs no model
+    #[arg(long, num_args = 1.., value_name = "FOLDER")]
+    pub redraw: Vec<PathBuf>,
+}
+
+/// The charts that a folder's records give, each with the name of its file.
+///
+/// # Errors
+/// When a record cannot be read.
+fn charts(folder: &Path) -> anyhow::Result<Vec<(String, Chart)>> {
+    let mut found = ResultFolder::read(folder)?.charts();
+    let curves = janus_train::curves_of(folder)?.unwrap_or_default().into_iter().chain(janus_train::layers_of(folder)?);
+    found.extend(curves.map(|(name, chart)| (name, Chart::Curves(chart))));
+    Ok(found)
+}
+
+/// Draws the charts of folders anew, those that lie there.
+///
+/// # Errors
+/// When a record cannot be read, or a chart not be written.
+pub fn redraw(folders: &[PathBuf]) -> anyhow::Result<()> {
+    for folder in folders {
+        for (name, chart) in charts(folder)? {
+            let path = folder.join(&name);
+            let [svg, png] = ["svg", "png"].map(|extension| path.with_extension(extension));
+            if svg.exists() {
+                let has_png = png.exists();
+                chart.write(&path)?;
+                println!("{}", svg.display());
+                if !has_png {
+                    std::fs::remove_file(&png).with_context(|| png.display().to_string())?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the report of result folders into `output`.

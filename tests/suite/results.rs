@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
-use janus_eval::{Prediction, Report, ResultFolder, Results, TrainingRun, report};
+use janus_eval::{Chart, Prediction, Report, ResultFolder, Results, TrainingRun, report};
+use janus_train::agreement;
 
 use crate::root;
 
@@ -50,9 +51,66 @@ fn every_printed_table_is_recomputed_from_the_stored_predictions() {
         if writes {
             continue;
         }
-        assert!(document.contains(summary.trim()), "docs/results.md does not hold the summary of {name}");
+        // Of heads with several seeds it is the table over seeds that a reader wants.
+        let over_seeds: String = report::heads(&predictions)
+            .lines()
+            .skip_while(|line| !line.starts_with("| part | head |"))
+            .take_while(|line| !line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let shown = if over_seeds.contains(" to ") { over_seeds } else { summary };
+        assert!(document.contains(shown.trim()), "docs/results.md does not hold the summary of {name}");
         assert!(document.contains(&format!("results/{name}/tables.md")), "docs/results.md does not point at {name}");
     }
+}
+
+#[test]
+fn the_tables_of_knobs_are_recomputed_from_the_stored_answers() {
+    let document = fs::read_to_string(root().join("docs/results.md")).expect("there");
+    let writes = std::env::var_os("JANUS_WRITE_DOCS").is_some();
+    let mut checked = 0;
+    for entry in fs::read_dir(root().join("docs/results")).expect("there") {
+        let path = entry.expect("readable").path();
+        let folder = ResultFolder::read(&path).expect("readable");
+        let spent = (!folder.spent.is_empty()).then(|| report::scaling(&folder.spent, folder.seed));
+        let trials = (!folder.trials.is_empty()).then(|| report::trials(&folder.trials, folder.seed));
+        for (file, text) in [("scaling.md", spent), ("agreement.md", agreement(&folder.spent)), ("trials.md", trials)] {
+            let Some(text) = text else { continue };
+            if writes {
+                fs::write(path.join(file), &text).expect("written");
+            }
+            let stored = fs::read_to_string(path.join(file)).expect("there");
+            assert!(text == stored, "{}/{file}: JANUS_WRITE_DOCS=1 writes it anew", path.display());
+            let name = format!("results/{}", folder.name);
+            assert!(writes || document.contains(&name), "docs/results.md does not point at {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "only {checked} tables");
+}
+
+#[test]
+fn every_committed_chart_is_drawn_from_the_records_beside_it() {
+    let mut checked = 0;
+    let mut folders = vec![root().join("docs/results"), root().join("datasets/bundles")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("there") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() && !path.ends_with("docs/results/report") {
+                folders.push(path);
+            }
+        }
+        let curves = janus_train::curves_of(&folder).expect("a log, or none").unwrap_or_default();
+        let curves = curves.into_iter().chain(janus_train::layers_of(&folder).expect("a search, or none"));
+        let curves = curves.map(|(name, chart)| (name, Chart::Curves(chart)));
+        for (name, chart) in ResultFolder::read(&folder).expect("readable").charts().into_iter().chain(curves) {
+            let Ok(stored) = fs::read_to_string(folder.join(&name).with_extension("svg")) else { continue };
+            let drawn = chart.svg().expect("drawn");
+            assert!(stored == drawn, "{}/{name}.svg: `benchmark --redraw` draws it anew", folder.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 30, "only {checked} charts");
 }
 
 /// What the committed report is made of, in its order.

@@ -25,11 +25,12 @@ pub use self::{
     },
 };
 use crate::{
-    Confusion, Control, Cost, Prediction, Rate, WrittenAnalysis,
+    Confusion, Control, Cost, Prediction, Rate, Spent, Trial, WrittenAnalysis,
     analysis::shares,
     benchmark::{Row, rows},
     interval::{self, Interval},
     metrics::{self, Scored},
+    scaling, trials,
 };
 
 /// One line a system, all categories together: what a document shows before it points at the tables.
@@ -180,7 +181,7 @@ pub fn heads(predictions: &[Prediction]) -> String {
     // Heads have variants that end in CH, or names of their own.
     let is_head = |system: &str| {
         let variant =
-            system.split("-CH").nth(1).is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ', '-']));
+            system.split("-CH").nth(1).is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ', '-', '+']));
         variant || system.starts_with("control:") && !controls.contains(&system)
     };
     let mut heads: Vec<&str> = Vec::new();
@@ -295,6 +296,16 @@ pub fn beside_rules(predictions: &[Prediction]) -> String {
 /// Without an answer or with an even chance nothing was said.
 fn said(prediction: &Prediction) -> Option<bool> {
     prediction.called.filter(|_| prediction.p_vulnerable != Some(0.5))
+}
+
+/// The tables of answers given in several ways.
+pub fn scaling(spent: &[Spent], seed: u64) -> String {
+    scaling::report(spent, seed)
+}
+
+/// The table of trainings with one setting changed.
+pub fn trials(trials: &[Trial], seed: u64) -> String {
+    trials::tables(&trials::outcomes(trials, seed))
 }
 
 /// What each system spent, in the order of its first cost. Not reproducible, so never in the same file as results.

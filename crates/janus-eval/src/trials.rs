@@ -32,12 +32,23 @@ pub enum TrainingKnob {
     Pooling,
     /// Where a head is given the facts.
     Facts,
+    /// Whether the head reads the prompt alone, or what the model wrote behind it too.
+    States,
 }
 
 impl TrainingKnob {
     /// Every knob.
-    pub const ALL: [Self; 8] =
-        [Self::Rank, Self::Lr, Self::Samples, Self::Labels, Self::Head, Self::Layer, Self::Pooling, Self::Facts];
+    pub const ALL: [Self; 9] = [
+        Self::Rank,
+        Self::Lr,
+        Self::Samples,
+        Self::Labels,
+        Self::Head,
+        Self::Layer,
+        Self::Pooling,
+        Self::Facts,
+        Self::States,
+    ];
 
     /// The name on command lines.
     pub fn name(self) -> &'static str {
@@ -50,12 +61,13 @@ impl TrainingKnob {
             Self::Layer => "layer",
             Self::Pooling => "pooling",
             Self::Facts => "facts",
+            Self::States => "states",
         }
     }
 
     /// Whether a classification head is trained on stored states, and no adapter.
     pub fn is_of_head(self) -> bool {
-        matches!(self, Self::Head | Self::Layer | Self::Pooling | Self::Facts)
+        matches!(self, Self::Head | Self::Layer | Self::Pooling | Self::Facts | Self::States)
     }
 
     fn title(self) -> &'static str {
@@ -68,6 +80,7 @@ impl TrainingKnob {
             Self::Layer => "Layer that the head reads",
             Self::Pooling => "Pooling of the states",
             Self::Facts => "Facts given to the head",
+            Self::States => "What the head reads",
         }
     }
 }
@@ -286,7 +299,7 @@ impl Outcome {
     }
 }
 
-fn tables(outcomes: &[Outcome]) -> String {
+pub(crate) fn tables(outcomes: &[Outcome]) -> String {
     let mut out =
         String::from("Called at 0.5 over all seeds; 95 % intervals from a bootstrap over groups of findings.\n\n");
     out.push_str(&format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len())));

@@ -51,6 +51,7 @@ pub use batch::{Batch, Example};
 pub use calibrate::{CalibrationSample, Risk, fit_isotonic, fit_platt, fit_temperature, thresholds};
 pub use class_trainer::{
     Cell, ClassParts, ClassProgress, ClassSummary, ClassTrainer, ClassTrainerConfig, FactsVector, ValidationOfHead,
+    layers_of,
 };
 pub use curves::curves_of;
 pub use error::{Error, Result};

@@ -99,6 +99,27 @@ impl Janus {
         store: &mut dyn StateStore,
         progress: &mut dyn Progress,
     ) -> Result<Vec<Result<Pooled>>> {
+        self.stored_states_behind(findings, &[], config, inputs, store, progress)
+    }
+
+    /// The same of prompts with a text behind each, which the model may have written: an analysis.
+    ///
+    /// # Errors
+    /// As [`stored_states`](Self::stored_states).
+    ///
+    /// # Panics
+    /// When there are texts, and not one for each finding.
+    pub fn stored_states_behind(
+        &self,
+        findings: &[(&HttpPair, &Claim)],
+        texts: &[String],
+        config: &AssessConfig,
+        inputs: &[HeadInput],
+        store: &mut dyn StateStore,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Result<Pooled>>> {
+        assert!(texts.is_empty() || texts.len() == findings.len(), "one text for each finding, or none at all");
+        let mut texts = texts.iter();
         let config = states_config(config);
         let hidden_size = self.model.decoder.config().hidden_size;
         let lengths: Vec<usize> = inputs.iter().map(|input| input.pooling.width(hidden_size)).collect();
@@ -112,7 +133,9 @@ impl Janus {
             let mut found: Vec<Option<Result<Pooled>>> = Vec::with_capacity(group.len());
             let mut missing: Vec<(Prepared<'_>, String, String)> = Vec::new();
             for (at, (pair, claim)) in group.iter().enumerate() {
-                let prepared = match self.prepare(at, pair, claim, &config) {
+                let text = texts.next();
+                let prepared = self.prepare(at, pair, claim, &config);
+                let prepared = match prepared.and_then(|prepared| self.behind(prepared, text)) {
                     Ok(prepared) => prepared,
                     Err(error) => {
                         found.push(Some(Err(error)));
@@ -148,6 +171,21 @@ impl Janus {
             group.iter().for_each(|_| progress.answered());
         }
         Ok(all)
+    }
+}
+
+impl Janus {
+    /// A prompt with a text behind it.
+    fn behind<'f>(&self, mut prepared: Prepared<'f>, text: Option<&String>) -> Result<Prepared<'f>> {
+        if let Some(text) = text {
+            prepared.ids.extend(self.tokenizer.encode_continuation(text)?.iter().copied());
+            let (needed, limit) = (prepared.ids.len(), self.model.decoder.config().max_position_embeddings);
+            if needed > limit {
+                return Err(Error::ContextLength { needed, limit });
+            }
+            prepared.digest = digest::of_ids(&prepared.ids);
+        }
+        Ok(prepared)
     }
 }
 

@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{Cost, Curves, Error, Prediction, Result, Spent, Trial, WrittenAnalysis, benchmark::read_log};
+use crate::{
+    Chart, Cost, Curves, Error, Prediction, Result, Spent, Trial, WrittenAnalysis, benchmark::read_log, scaling, trials,
+};
 
 /// The stored results of a study, of knobs of answers, of knobs of training, or of several of these.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -58,6 +60,14 @@ impl ResultFolder {
             trials: read_log(&folder.join("trials.jsonl"))?,
             seed,
         })
+    }
+
+    /// The charts of its knobs, each with the name of its file.
+    pub fn charts(&self) -> Vec<(String, Chart)> {
+        let answers = scaling::all_charts(&self.spent).into_iter().map(|(name, chart)| (name, Chart::Curves(chart)));
+        let outcomes = trials::outcomes(&self.trials, self.seed);
+        let training = trials::charts(&outcomes).into_iter();
+        answers.chain(training.map(|(knob, chart)| (knob.name().to_owned(), Chart::Intervals(chart)))).collect()
     }
 
     /// Whether it holds no results at all.

@@ -46,7 +46,7 @@ pub(super) struct Figure {
 }
 
 /// What a report is asked for: the topic of a figure, and its name in the line of what is missing.
-const TOPICS: [(&str, &str); 20] = [
+const TOPICS: [(&str, &str); 21] = [
     ("variants", "variants"),
     ("lora", "before and after LoRA"),
     ("length", "length of the analysis"),
@@ -58,6 +58,7 @@ const TOPICS: [(&str, &str); 20] = [
     ("layer", "layer that the head reads"),
     ("pooling", "pooling of the states"),
     ("facts", "facts given to the head"),
+    ("states", "states behind an analysis"),
     ("scaling", "test-time scaling"),
     ("temperature", "temperature"),
     ("classes", "classes of vulnerability"),
@@ -216,9 +217,7 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
         ]
     });
     let slopes = results.slopes.iter().map(|(knob, slope)| vec![knob.clone(), number(slope)]);
-    let drawn = scaling::charts(&folder.spent).into_iter();
-    let has_points =
-        |chart: &Curves| chart.curves.iter().any(|curve| curve.name != "head alone" && !curve.points.is_empty());
+    let drawn = scaling::all_charts(&folder.spent).into_iter();
     Section {
         title: format!("More tokens ({})", line(&folder.name, CELL)),
         tables: vec![
@@ -230,8 +229,7 @@ fn scaled(results: &ScalingResults, folder: &ResultFolder) -> Section {
             table("Percentage points of right verdicts gained by 1,000 tokens more", &["knob", "points"], slopes),
         ],
         figures: drawn
-            .filter(|(_, chart)| has_points(chart))
-            .map(|(topic, chart)| figure((topic, Chart::Curves(chart), String::new())))
+            .map(|(topic, chart)| Figure { topic, chart: Chart::Curves(chart), caption: String::new() })
             .collect(),
         ..Section::default()
     }

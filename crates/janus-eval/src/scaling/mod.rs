@@ -10,8 +10,8 @@ use janus_data::{Probability, VerdictLabel, split};
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::report::{Point, all_slopes, points};
-use self::report::{head_alone, report, tenths};
+pub(crate) use self::report::{Point, all_slopes, points, report};
+use self::report::{head_alone, tenths};
 use crate::{
     Error, LabelledSet, Result,
     benchmark::Log,
@@ -223,20 +223,27 @@ impl ScalingStudy {
         let text = report(&self.spent, seed);
         let path = folder.join("scaling.md");
         fs::write(&path, &text).map_err(|source| Error::Io { operation: "write", path, source })?;
-        for (name, chart) in charts(&self.spent) {
-            chart.write(&folder.join(name))?;
-        }
-        for category in VulnCategory::ALL {
-            let own: Vec<Spent> = self.spent.iter().filter(|one| one.category == category).cloned().collect();
-            let [(name, mut chart), _] = charts(&own);
-            if chart.curves.iter().any(|curve| curve.points.len() > 1) && own.len() < self.spent.len() {
-                chart.title = format!("{}: {category}", chart.title);
-                let category = category.name().to_lowercase().replace('_', "-");
-                chart.write(&folder.join(format!("{name}-{category}")))?;
-            }
-        }
+        all_charts(&self.spent).into_iter().try_for_each(|(name, chart)| chart.write(&folder.join(name)))?;
         Ok(text)
     }
+}
+
+/// The charts that have points, and what tokens buy in each category alone where there are several, each with its name.
+pub(crate) fn all_charts(spent: &[Spent]) -> Vec<(String, Curves)> {
+    let has_points =
+        |chart: &Curves| chart.curves.iter().any(|curve| curve.name != "head alone" && !curve.points.is_empty());
+    let mut found: Vec<(String, Curves)> =
+        charts(spent).into_iter().map(|(name, chart)| (name.to_owned(), chart)).collect();
+    for category in VulnCategory::ALL {
+        let own: Vec<Spent> = spent.iter().filter(|one| one.category == category).cloned().collect();
+        if own.len() < spent.len() {
+            let [(name, mut chart), _] = charts(&own);
+            chart.title = format!("{}: {category}", chart.title);
+            found.push((format!("{name}-{}", category.name().to_lowercase().replace('_', "-")), chart));
+        }
+    }
+    found.retain(|(_, chart)| has_points(chart));
+    found
 }
 
 /// What tokens buy and what temperature does, each with its name.

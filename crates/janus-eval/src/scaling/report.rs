@@ -122,7 +122,7 @@ fn between(interval: Option<Interval>, scale: f64) -> String {
 }
 
 /// Tables of all that was spent.
-pub(super) fn report(all: &[Spent], seed: u64) -> String {
+pub(crate) fn report(all: &[Spent], seed: u64) -> String {
     let points = points(all);
     let mut out = String::from(
         "Written verdicts, rates in % with 95 % intervals.\n\n| knob | value | n | tokens a finding | right | false-positive rate | \

@@ -19,6 +19,8 @@ struct HeadRecipe {
     input: HeadInput,
     hidden: Vec<usize>,
     facts: HeadFacts,
+    /// Whether it reads behind what the model wrote itself.
+    behind_analysis: bool,
 }
 
 impl HeadRecipe {
@@ -49,6 +51,9 @@ impl HeadRecipe {
             ]
             .map(|(name, facts)| (name.to_owned(), Self { facts, ..standard.clone() }))
             .to_vec(),
+            TrainingKnob::States => [("prompt", false), ("prompt and own analysis", true)]
+                .map(|(name, behind_analysis)| (name.to_owned(), Self { behind_analysis, ..standard.clone() }))
+                .to_vec(),
             _ => Vec::new(),
         }
     }
@@ -66,14 +71,16 @@ impl Ablation<'_> {
         let known = HeadInput::candidates(self.janus.model().decoder.config().num_hidden_layers);
         let deep = known[known.len() * 4 / 7];
         let input = self.config.input.unwrap_or(HeadInput { pooling: Pooling::Mean, ..deep });
-        let standard = HeadRecipe { input, hidden: SHAPES[1].to_vec(), facts: FactsVector::NONE.with_text(true) };
+        let facts = FactsVector::NONE.with_text(true);
+        let standard = HeadRecipe { input, hidden: SHAPES[1].to_vec(), facts, behind_analysis: false };
         // As `class_trainer --samples` draws them, so that both share their states.
         let samples = LabelledSet::of("head", self.data.head.to_vec()).some(self.config.samples.div_ceil(2), 0).samples;
-        for text in [true, false] {
+        for (text, behind_analysis) in [(true, false), (false, false), (true, true)] {
+            let own = |recipe: &HeadRecipe| recipe.facts.text == text && recipe.behind_analysis == behind_analysis;
             let mut open = Vec::new();
             for knob in knobs {
                 let ways = HeadRecipe::ways(*knob, &standard, &known).into_iter();
-                open.extend(ways.filter(|(_, recipe)| recipe.facts.text == text).flat_map(|(way, recipe)| {
+                open.extend(ways.filter(|(_, recipe)| own(recipe)).flat_map(|(way, recipe)| {
                     (0..self.config.seeds).map(move |seed| (*knob, way.clone(), recipe.clone(), seed))
                 }));
             }
@@ -82,12 +89,15 @@ impl Ablation<'_> {
                 continue;
             }
             let config = ClassTrainerConfig { adapter: self.adapter.clone(), text, ..ClassTrainerConfig::default() };
+            let behind = if behind_analysis { self.own_analyses(&samples, &config, progress)? } else { Vec::new() };
             progress.phase("states", samples.len());
-            let part = Part::read(self.janus, &samples, &known, &config, store, progress)?;
+            let part = Part::read(self.janus, &samples, &behind, &known, &config, store, progress)?;
             let read = readable(&samples, &part);
             progress.phase("heads in folds", open.len());
             for (knob, way, recipe, seed) in open {
-                let settings = format!("{} {:?} {} seed {seed}", recipe.input, recipe.hidden, facts_text(recipe.facts));
+                let behind = if behind_analysis { " behind its analysis" } else { "" };
+                let facts = facts_text(recipe.facts);
+                let settings = format!("{} {:?} {facts}{behind} seed {seed}", recipe.input, recipe.hidden);
                 let at = known.iter().position(|input| *input == recipe.input).expect("it was stored");
                 let answers = match log.with_settings(&settings) {
                     Some(trial) => trial.answers.clone(),
@@ -103,6 +113,22 @@ impl Ablation<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the model writes of each sample, the most likely words; nothing for samples that do not fit, which are left out later.
+    fn own_analyses(
+        &self,
+        samples: &[Sample],
+        config: &ClassTrainerConfig,
+        progress: &mut dyn ClassProgress,
+    ) -> Result<Vec<String>> {
+        let findings: Vec<_> = samples.iter().map(|sample| (&sample.pair, &sample.claim)).collect();
+        progress.phase("analyses", findings.len());
+        let answers = self.janus.assess_batch(&findings, &config.reader(), progress)?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.ok().and_then(|own| own.verdict.analysis).unwrap_or_default())
+            .collect())
     }
 
     /// A head for each fold: it learns from the others but one, stops by that one, and answers its own. Groups are never

@@ -1,12 +1,11 @@
 //! The card of a bundle: what it is, how it was made, what its verdicts promise.
 
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 use janus_core::{BundleManifest, Pooling};
 use janus_eval::{Curve, Curves};
 
-use super::{ClassSummary, ClassTrainerConfig};
-use crate::Result;
+use super::{Cell, ClassSummary, ClassTrainerConfig};
 
 /// The card, as Markdown.
 pub(super) fn text(manifest: &BundleManifest, summary: &ClassSummary, config: &ClassTrainerConfig) -> String {
@@ -85,21 +84,21 @@ pub(super) fn text(manifest: &BundleManifest, summary: &ClassSummary, config: &C
     card
 }
 
-/// The validation log-loss by layer, a curve a pooling; the chosen one is circled.
-pub(super) fn charts(summary: &ClassSummary, folder: &Path) -> Result<()> {
-    let cells: Vec<_> = summary.tried.iter().filter(|cell| cell.stage == "input").collect();
+/// Where in the model the answer is: the validation log-loss by layer and pooling, the best circled; nothing where one input
+/// alone was tried.
+pub(super) fn layers(tried: &[Cell]) -> Option<Curves> {
+    let cells: Vec<&Cell> = tried.iter().filter(|cell| cell.stage == "input").collect();
+    let best = cells.iter().min_by(|a, b| a.loss().total_cmp(&b.loss()))?;
     let curve = |pooling: Pooling| {
         let own = cells.iter().filter(|cell| cell.input.pooling == pooling);
         let points: Vec<(f64, f64)> = own.map(|cell| (cell.input.layer as f64, cell.loss())).collect();
         (!points.is_empty()).then(|| Curve { name: pooling.to_string(), points })
     };
-    let chosen = cells.iter().filter(|cell| cell.input == summary.chosen.input);
-    let charts = Curves {
+    Some(Curves {
         title: "States alone: validation log-loss (chosen: circled)".to_owned(),
         x_label: "layer".to_owned(),
         y_label: "nats".to_owned(),
         curves: Pooling::ALL.into_iter().filter_map(curve).collect(),
-        marks: chosen.map(|cell| (cell.input.layer as f64, cell.loss())).collect(),
-    };
-    Ok(charts.write(&folder.join("layers"))?)
+        marks: vec![(best.input.layer as f64, best.loss())],
+    })
 }

@@ -11,7 +11,11 @@ use janus_core::{
     Adapter, Bundle, BundleManifest, Calibrator, CategoryCalibration, HeadInput, Janus, LoraConfig, Pooling,
     StateStore, VulnCategory,
 };
-use janus_eval::metrics::{self, Scored};
+use janus_eval::{
+    Curves,
+    benchmark::read_log,
+    metrics::{self, Scored},
+};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -29,6 +33,9 @@ use crate::{
     samples::digest_of,
     thresholds,
 };
+
+/// The name of the chart.
+const LAYERS: &str = "layers";
 
 /// Makes a classification head over a frozen model, and the bundle that it ships in.
 #[derive(Debug)]
@@ -76,7 +83,7 @@ impl<'a> ClassTrainer<'a> {
         let parts = [self.parts.head, self.parts.validation, self.parts.calibration];
         progress.phase("states", parts.iter().map(|part| part.len()).sum());
         let [mut head, mut validation, calibration] = {
-            let mut read = |samples| Part::read(self.janus, samples, &inputs, &self.config, store, progress);
+            let mut read = |samples| Part::read(self.janus, samples, &[], &inputs, &self.config, store, progress);
             [read(parts[0])?, read(parts[1])?, read(parts[2])?]
         };
         if self.config.shuffle_labels {
@@ -137,7 +144,10 @@ impl<'a> ClassTrainer<'a> {
     /// When a chart cannot be written.
     pub fn charts(summary: &ClassSummary, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(io("create", folder))?;
-        card::charts(summary, folder)
+        match card::layers(&summary.tried) {
+            Some(chart) => Ok(chart.write(&folder.join(LAYERS))?),
+            None => Ok(()),
+        }
     }
 
     /// The states that are stored, and those of them that the search tries. All candidates are stored together, so that
@@ -212,6 +222,16 @@ impl<'a> ClassTrainer<'a> {
         }
         Ok(Bundle { manifest, adapter, head: trained.head.clone(), digest: String::new() })
     }
+}
+
+/// The chart of the search that a bundle's folder tells of, with the name of its file; nothing where there is none. The folder
+/// is only read.
+///
+/// # Errors
+/// When `search.jsonl` cannot be read, or a line of it is no cell.
+pub fn layers_of(folder: &Path) -> Result<Option<(String, Curves)>> {
+    let tried = read_log::<Cell>(&folder.join("search.jsonl"))?;
+    Ok(card::layers(&tried).map(|chart| (LAYERS.to_owned(), chart)))
 }
 
 /// The head's logits on a part, by category.

@@ -21,17 +21,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Reads a part: states from the store, or computed and kept.
+    /// Reads a part, each prompt with a text behind it where there are texts: states from the store, or computed and kept.
     pub(crate) fn read(
         janus: &Janus,
         samples: &[Sample],
+        behind: &[String],
         inputs: &[HeadInput],
         config: &ClassTrainerConfig,
         store: &mut dyn StateStore,
         progress: &mut dyn ClassProgress,
     ) -> Result<Self> {
         let findings: Vec<_> = samples.iter().map(|sample| (&sample.pair, &sample.claim)).collect();
-        let states = janus.stored_states(&findings, &config.reader(), inputs, store, progress)?;
+        let states = janus.stored_states_behind(&findings, behind, &config.reader(), inputs, store, progress)?;
         let all_groups = split::groups(samples);
         let mut part = Self {
             pooled: Vec::new(),
@@ -70,7 +71,7 @@ impl Part {
 
 impl ClassTrainerConfig {
     /// How the prompts are read: by the adapter, or by the base alone.
-    fn reader(&self) -> AssessConfig {
+    pub(crate) fn reader(&self) -> AssessConfig {
         let variant = match (&self.adapter, self.text) {
             (Some(_), true) => Variant::FtPeSc,
             (Some(_), false) => Variant::FtSc,

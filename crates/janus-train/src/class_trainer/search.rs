@@ -4,7 +4,7 @@ use std::fmt;
 
 use janus_core::{Compute, HeadFacts, HeadInput};
 use janus_eval::metrics;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ClassProgress, ClassTrainerConfig, FactsVector, part::Part};
 use crate::{HeadSet, HeadTrainerConfig, Result, TrainedHead, train_head};
@@ -13,10 +13,10 @@ use crate::{HeadSet, HeadTrainerConfig, Result, TrainedHead, train_head};
 pub(crate) const SHAPES: [&[usize]; 3] = [&[], &[64], &[256, 64]];
 
 /// One kind of head, trained with several seeds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// What the search was about.
-    pub stage: &'static str,
+    pub stage: String,
     /// The states that it reads.
     pub input: HeadInput,
     /// Widths of its hidden layers.
@@ -136,7 +136,7 @@ impl Search<'_> {
         let (validation, _) = self.validation.rows(at, facts);
         let train = HeadSet { inputs: &train, width, labels: &self.head.labels };
         let validation = HeadSet { inputs: &validation, width, labels: &self.validation.labels };
-        let mut cell = Cell { stage, input, hidden, facts, losses: Vec::new(), aurocs: Vec::new() };
+        let mut cell = Cell { stage: stage.to_owned(), input, hidden, facts, losses: Vec::new(), aurocs: Vec::new() };
         let mut best: Option<TrainedHead> = None;
         for seed in 0..self.config.seeds.max(1) {
             // Runs with different seeds share none of these.
