@@ -86,7 +86,7 @@ fn products_of_a_token(isa: Isa, bits: Bits, values: &dyn Fn(usize) -> Vec<f32>,
         let seconds = best(|| {
             for (weight, x) in weights.iter().zip(&inputs) {
                 let rows = QuantRows::pack(isa, x, weight.width());
-                block_product(isa, &rows, &[(black_box(weight), 0)], &mut out, weight.n());
+                block_product(isa, &rows, &[(black_box(weight), 0)], &mut out, weight.n(), Store::Set);
             }
         });
         let rate = bytes as f64 / seconds / 1e9;

@@ -54,13 +54,12 @@ fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, que
     assert!(!kv.is_empty(), "a token attends to itself at least");
     let (head_dim, precision) = (kv.head_dim, kv.precision);
     let (n, depth) = (queries.len() / head_dim, precision.words(head_dim));
-    // `[words][n]`
-    let mut packed = vec![0; depth * n];
-    let (mut scaled, mut flat) = (vec![0.0; head_dim], vec![0; depth]);
-    for (at, query) in queries.chunks_exact(head_dim).enumerate() {
+    // `[n][words]`
+    let mut packed = vec![0; n * depth];
+    let mut scaled = vec![0.0; head_dim];
+    for (query, packed) in queries.chunks_exact(head_dim).zip(packed.chunks_exact_mut(depth)) {
         scaled.iter_mut().zip(query).for_each(|(scaled, value)| *scaled = value * config.scale);
-        along(isa, precision, &scaled, &mut flat);
-        packed[at..].iter_mut().step_by(n).zip(&flat).for_each(|(to, word)| *to = *word);
+        along(isa, precision, &scaled, packed);
     }
     let last = kv.len() - 1;
     let first = (last + 1).saturating_sub(config.window);
@@ -92,15 +91,8 @@ fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, que
         }
         let per = precision.numbers();
         let words = precision.words(n_keys);
-        for (d, weights) in weights.chunks_exact_mut(n).take(words).enumerate() {
-            for (weight, scores) in weights.iter_mut().zip(&scores) {
-                *weight = match precision {
-                    Precision::F32 => scores[d].to_bits(),
-                    Precision::Bf16 => {
-                        word::pair(scores[2 * d], if 2 * d + 1 < n_keys { scores[2 * d + 1] } else { 0.0 })
-                    }
-                };
-            }
+        for (weights, scores) in weights.chunks_exact_mut(words).zip(&scores).take(n) {
+            along(isa, precision, &scores[..n_keys], weights);
         }
         for some in together(panels) {
             let values = |panel| kv.value_panel(head, panel, begin / per..begin / per + words);
@@ -146,7 +138,7 @@ fn together(count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(size).map(move |first| first..(first + size).min(count))
 }
 
-/// `sums[p][n][r] = sum_d panel[p][d][r] * b[d][n]`, in the order of the tiles.
+/// `sums[p][n][r] = sum_d panel[p][d][r] * b[n][d]`, in the order of the tiles.
 fn products<'a>(
     isa: Isa,
     precision: Precision,
@@ -191,8 +183,10 @@ fn products<'a>(
 
 vectorized! {
     fn plain(fused: bool, precision: Precision, panel: &[u32], b: &[u32], n: usize, sums: &mut Sums) {
-        for (rows, b) in panel.as_chunks::<MR>().0.iter().zip(b.chunks_exact(n)) {
-            for (sums, b) in sums.iter_mut().zip(b) {
+        let depth = b.len() / n;
+        for (d, rows) in panel.as_chunks::<MR>().0.iter().enumerate() {
+            for (sums, b) in sums.iter_mut().zip(b.chunks_exact(depth)) {
+                let b = &b[d];
                 for r in 0..MR {
                     sums[r] = match (precision, fused) {
                         (Precision::F32, true) => f32::from_bits(rows[r]).mul_add(f32::from_bits(*b), sums[r]),
@@ -226,11 +220,12 @@ unsafe fn bf16_avx512bf16<const N: usize, const P: usize>(
 
     const ROWS: __mmask16 = (1 << MR) - 1;
     let mut totals = [[_mm512_setzero_ps(); N]; P];
-    for d in 0..b.len() / N {
+    let depth = b.len() / N;
+    for d in 0..depth {
         let mut queries = [_mm512_setzero_si512(); N];
         for (at, query) in queries.iter_mut().enumerate() {
-            // SAFETY: `d * N + at` is below the length of `b`.
-            *query = unsafe { _mm512_set1_epi32(*b.as_ptr().add(d * N + at) as i32) };
+            // SAFETY: `at * depth + d` is below the length of `b`.
+            *query = unsafe { _mm512_set1_epi32(*b.as_ptr().add(at * depth + d) as i32) };
         }
         for (panel, totals) in panels.iter().zip(&mut totals) {
             // SAFETY: the caller's promise; the mask reads no more than a panel's words.

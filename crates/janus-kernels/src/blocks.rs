@@ -8,6 +8,7 @@
 //! added from left to right, so a row has the same bits on every instruction set, in any company.
 
 use crate::{
+    Store,
     buffer::Buffer,
     isa::{Isa, Set, vectorized},
     parallel::{self, Shared},
@@ -219,7 +220,8 @@ vectorized! {
     }
 }
 
-/// `out[r, offset + n] = sum_k rows[r, k] * weight[n, k]` for each weight and its offset, with the rows rounded.
+/// `out[r, offset + n] = sum_k rows[r, k] * weight[n, k]` for each weight and its offset, with the rows rounded; added to what is
+/// there where `store` says so.
 ///
 /// # Shapes
 /// - rows: `[n_rows, width]`
@@ -228,7 +230,14 @@ vectorized! {
 ///
 /// # Panics
 /// When the shapes do not agree.
-pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], out: &mut [f32], stride: usize) {
+pub fn block_product(
+    isa: Isa,
+    rows: &QuantRows,
+    weights: &[(&Blocks, usize)],
+    out: &mut [f32],
+    stride: usize,
+    store: Store,
+) {
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     parallel::assert_apart(weights.iter().map(|(weight, offset)| *offset..offset + weight.n));
     let mut panels = Vec::new();
@@ -258,7 +267,11 @@ pub fn block_product(isa: Isa, rows: &QuantRows, weights: &[(&Blocks, usize)], o
             for (row, sums) in sums[..present].iter().enumerate() {
                 let at = (first + row) * stride + offset + panel * LANES;
                 // SAFETY: columns of weights lie apart, and each task has its own of its own rows.
-                unsafe { out.part(at, lanes) }.copy_from_slice(&sums[..lanes]);
+                let out = unsafe { out.part(at, lanes) };
+                match store {
+                    Store::Set => out.copy_from_slice(&sums[..lanes]),
+                    Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+                }
             }
         }
     });

@@ -344,7 +344,7 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
         for isa in Isa::available() {
             let stride = n + 3;
             let mut out = vec![7.0; n_rows * stride];
-            block_product(isa, &QuantRows::pack(isa, &x, width), &[(&weight, 2)], &mut out, stride);
+            block_product(isa, &QuantRows::pack(isa, &x, width), &[(&weight, 2)], &mut out, stride, Store::Set);
             let ours: Vec<f32> = out.chunks_exact(stride).flat_map(|row| row[2..2 + n].to_vec()).collect();
             assert!(out.chunks_exact(stride).all(|row| row[..2] == [7.0; 2] && row[2 + n..] == [7.0]));
             // A product of thousands of numbers around 1 in float32.
@@ -352,7 +352,7 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
             for (row, ours) in ours.chunks_exact(n).enumerate() {
                 let mut alone = vec![0.0; n];
                 let x = QuantRows::pack(isa, &x[row * width..][..width], width);
-                block_product(isa, &x, &[(&weight, 0)], &mut alone, n);
+                block_product(isa, &x, &[(&weight, 0)], &mut alone, n, Store::Set);
                 assert_eq!(alone, ours, "row {row} alone");
             }
             assert_eq!(first.get_or_insert_with(|| ours.clone()), &ours, "{isa}");
@@ -380,7 +380,7 @@ fn every_float16_becomes_its_number() {
             let mut out = [0.0];
             let mut x = [0.0; BLOCK];
             x[0] = 127.0;
-            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1);
+            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1, Store::Set);
             assert_eq!(out[0], value * 127.0, "{isa}");
         }
     }
@@ -395,14 +395,14 @@ fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
             let mut x = [1.0; BLOCK];
             x[5] = value;
             let mut out = [0.0];
-            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1);
+            block_product(isa, &QuantRows::pack(isa, &x, BLOCK), &[(&weight, 0)], &mut out, 1, Store::Set);
             out[0]
         };
         assert!(of(f32::NAN).is_nan() && of(f32::INFINITY).is_nan(), "{isa}");
         assert!((of(1.0) - 64.0).abs() < 1e-3, "{isa}");
         let mut out = [1.0];
         let tiny = [f32::MIN_POSITIVE / 4.0; BLOCK];
-        block_product(isa, &QuantRows::pack(isa, &tiny, BLOCK), &[(&weight, 0)], &mut out, 1);
+        block_product(isa, &QuantRows::pack(isa, &tiny, BLOCK), &[(&weight, 0)], &mut out, 1, Store::Set);
         assert_eq!(out, [0.0], "{isa}");
     }
 }
@@ -413,5 +413,5 @@ fn weights_that_share_columns_are_refused() {
     let block = Block { quants: [0; BLOCK], scale: 0, minimum: 0 };
     let weight = Blocks::pack(Bits::Four, 20, BLOCK, |_, blocks| blocks.fill(block));
     let rows = QuantRows::pack(Isa::SCALAR, &[0.0; BLOCK], BLOCK);
-    block_product(Isa::SCALAR, &rows, &[(&weight, 0), (&weight, 19)], &mut [0.0; 40], 40);
+    block_product(Isa::SCALAR, &rows, &[(&weight, 0), (&weight, 19)], &mut [0.0; 40], 40, Store::Set);
 }

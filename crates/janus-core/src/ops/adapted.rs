@@ -103,18 +103,7 @@ pub(crate) fn rounded_product(
     stride: usize,
     store: Store,
 ) {
-    let rows = QuantRows::pack(isa, x, width);
-    match store {
-        Store::Set => block_product(isa, &rows, weights, out, stride),
-        Store::Add => {
-            let mut product = Buffer::scratch(out.len());
-            block_product(isa, &rows, weights, &mut product, stride);
-            each_row(out, stride, stride, |row, out| {
-                let product = &product[row * stride..][..stride];
-                out.iter_mut().zip(product).for_each(|(out, product)| *out += product);
-            });
-        }
-    }
+    block_product(isa, &QuantRows::pack(isa, x, width), weights, out, stride, store);
 }
 
 impl Projections<'_> {

@@ -50,7 +50,7 @@ pub(super) fn bands(all: &[Spent]) -> String {
     let Some(whole) = bands.last() else { return String::new() };
     let as_good = |band: &&Band| band.right >= whole.right && band.wrong <= whole.wrong;
     let tokens = bands.iter().filter(as_good).map(|band| band.tokens).fold(f64::INFINITY, f64::min);
-    let chosen = bands.iter().filter(as_good).filter(|band| band.tokens <= tokens).next_back();
+    let chosen = bands.iter().filter(as_good).rfind(|band| band.tokens <= tokens);
     let mut out = String::from(
         "\nA second look where the first probability lies inside a band, out of the answers of medium and high:\n\n\
          | band | looked at again | tokens a finding | right | wrong | open |\n|---|---|---|---|---|---|\n",
