@@ -205,12 +205,13 @@ fn one_setting_of_training_is_varied_and_a_second_run_trains_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let args = ["--num", "60", "--uncurated", "--db", "samples.sqlite"];
     assert!(data_generator(folder.path(), &args).output().expect("the program starts").status.success());
-    let benchmark = |knobs: &str| {
+    let sized = |knobs: &str, scale: &str| {
         let mut command = program(env!("CARGO_BIN_EXE_benchmark"), folder.path());
         command.arg("--model").arg(TINY.path()).args(["--offline", "--precision", "f32", "--ablation", knobs]);
-        command.args(["--train-db", "samples.sqlite", "--scale", "0.016", "--seeds", "2", "--findings", "2"]);
+        command.args(["--train-db", "samples.sqlite", "--scale", scale, "--seeds", "2", "--findings", "2"]);
         command.args(["--output", "trials"]).env("JANUS_CACHE", folder.path()).output().expect("the program starts")
     };
+    let benchmark = |knobs: &str| sized(knobs, "0.016");
     let first = benchmark("lr,samples,facts,states");
     assert!(first.status.success(), "{}", stderr(&first));
     for row in ["| lr | 0.0001 | 16 | 2 | 4 |", "| samples | hand | 16 | 2 | 4 |", "| facts | none | 7 | 2 | 12 |"] {
@@ -227,6 +228,9 @@ fn one_setting_of_training_is_varied_and_a_second_run_trains_nothing() {
     let again = benchmark("lr,samples,facts,states");
     assert_eq!(stdout(&again), stdout(&first), "{}", stderr(&again));
     assert!(read("trials.jsonl") == trials, "nothing was left to train");
+    let other = sized("lr", "0.024");
+    assert_eq!(other.status.code(), Some(2), "sizes are not mixed: {}", stdout(&other));
+    assert!(stderr(&other).contains("\"samples\":24"), "{}", stderr(&other));
     let refused = benchmark("colour");
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("rank") && stderr(&refused).contains("budget"), "{}", stderr(&refused));

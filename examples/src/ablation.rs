@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use janus_core::{Analysis, AssessConfig, Janus};
 use janus_data::Part;
-use janus_eval::{Knob, LabelledSet, ScalingStudy, TrainingKnob, TrialLog};
+use janus_eval::{Knob, LabelledSet, ScalingStudy, TrainingKnob};
 use janus_train::{Ablation, AblationConfig, AblationData, agreement};
 
 use crate::{
@@ -166,9 +166,9 @@ impl AblationArgs {
         let input = first.map(|named| named.bundle.manifest.input);
         let config = AblationConfig { seeds: self.seeds, input, ..AblationConfig::scaled(self.scale) };
         let adapter = first.map(|named| named.adapter.clone());
-        let mut log = TrialLog::open(folder)?;
-        let mut bar = Bar::samples(0);
         let mut ablation = Ablation::new(janus, data, config, adapter);
+        let mut log = ablation.open(folder)?;
+        let mut bar = Bar::samples(0);
         let result = ablation.run(knobs, folder, &mut log, &mut systems.states, &mut bar);
         drop(bar);
         print!("{}", log.finish(folder, seed)?);

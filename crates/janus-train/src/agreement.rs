@@ -93,7 +93,7 @@ mod tests {
                 knob: Knob::Votes,
                 way: "32".to_owned(),
                 id: id.to_string(),
-                group: id.to_string(),
+                group: (id / 2).to_string(),
                 category: VulnCategory::Xss,
                 is_vulnerable: holds,
                 p_written: None,

@@ -11,7 +11,11 @@ use janus_core::{Analysis, AssessConfig, HeadInput, Janus, LoraConfig, Progress,
 use janus_data::{Sample, split};
 use janus_eval::{LabelledSet, TrainingKnob, Trial, TrialAnswer, TrialLog};
 
-use crate::{ClassProgress, LoraTrainer, LoraTrainerConfig, Result, SampleLoss, StepRecord, TrainingProgress};
+use serde_json::json;
+
+use crate::{
+    ClassProgress, LoraTrainer, LoraTrainerConfig, Result, SampleLoss, StepRecord, TrainingProgress, samples::digest_of,
+};
 
 /// How large trials are. The defaults are those of the study: 1,000 samples of up to 768 tokens, one epoch, 3 seeds.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,6 +134,27 @@ impl<'a> Ablation<'a> {
     /// Trials over a base model; heads read the states of the attached `adapter`, or the base's own.
     pub fn new(janus: &'a mut Janus, data: AblationData<'a>, config: AblationConfig, adapter: Option<String>) -> Self {
         Self { janus, data, config, adapter }
+    }
+
+    /// The trials of a folder, which go on where their settings are those of this study.
+    ///
+    /// # Errors
+    /// When it holds trials of another base, adapter, size or other data (uncurated samples aside), or cannot be read.
+    pub fn open(&self, folder: &Path) -> Result<TrialLog> {
+        let data = &self.data;
+        let trained = data.train.iter().chain(data.hand).chain(data.head);
+        let settings = json!({
+            "base": self.janus.digest(),
+            "precision": self.janus.precision().name(),
+            "adapter": self.adapter.as_ref().and_then(|name| self.janus.adapter_digest(name)),
+            "samples": self.config.samples,
+            "max_seq_len": self.config.max_seq_len,
+            "folds": self.config.folds,
+            "input": self.config.input,
+            "data": digest_of(trained),
+            "asked": digest_of(&data.test.samples),
+        });
+        Ok(TrialLog::open(folder, settings)?)
     }
 
     /// Does the trials that the folder does not hold, knob by knob. A run that was killed goes on inside the training
