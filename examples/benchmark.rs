@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_eval::Study;
 use janus_examples::{
-    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SetArgs, SystemsArgs, redraw, report, run,
+    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SetArgs, SystemsArgs, asked_report, redraw, report, run,
 };
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.
@@ -38,12 +38,11 @@ fn main() -> ExitCode {
 fn benchmark(args: Args) -> anyhow::Result<ExitCode> {
     let seed = args.common.seed;
     if !args.report.redraw.is_empty() {
-        redraw(&args.report.redraw)?;
+        redraw(&args.report.redraw, seed)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !args.report.report.is_empty() {
-        let sets = if args.sets.any() { args.sets.read(seed)? } else { Vec::new() };
-        report(&args.report.report, &sets, &args.output)?;
+        asked_report(&args.report.report, &args.sets, &args.output, seed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let sets = args.ablation.of(args.sets.read(seed)?, seed);

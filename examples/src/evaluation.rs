@@ -105,6 +105,16 @@ impl SetArgs {
         !self.set.is_empty() || self.db.is_some()
     }
 
+    /// These files and the hold-out of this database.
+    pub(crate) fn of(set: Vec<PathBuf>, db: Option<PathBuf>) -> Self {
+        Self { set, db, part: Part::HoldOut, train_db: None }
+    }
+
+    /// The files and the database that were named.
+    pub(crate) fn files(&self) -> (&[PathBuf], Option<&Path>) {
+        (&self.set, self.db.as_deref())
+    }
+
     /// The database that trials train on, where one was named.
     pub fn train_db(&self) -> Option<&Path> {
         self.train_db.as_deref()

@@ -34,7 +34,7 @@ pub use generation::{DatasetArgs, generate};
 pub use output::{OutputFormat, RecordWriter};
 pub use progress::Bar;
 pub use reflection::GrpoArgs;
-pub use report::{ReportArgs, redraw, report};
+pub use report::{ReportArgs, asked_report, redraw, report};
 pub use systems::SystemsArgs;
 pub use training::LoraArgs;
 

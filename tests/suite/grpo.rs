@@ -268,7 +268,7 @@ fn the_trap_is_real_with_the_naive_reward_and_closed_with_ours() {
     assert!(end(&naive[2]) > 0.8, "twins broken: {}", end(&naive[2]));
     assert!(end(&ours[0]) < 0.1 && end(&ours[2]) < 0.2, "ours: flips {}, broken {}", end(&ours[0]), end(&ours[2]));
     assert!(end(&ours[1]) > 0.5, "looking at the page is learnt instead: {}", end(&ours[1]));
-    // JANUS_CHARTS=DIR draws it.
+    // JANUS_CHARTS=DIR keeps and draws it.
     let Some(folder) = std::env::var_os("JANUS_CHARTS").map(PathBuf::from) else { return };
     fs::create_dir_all(&folder).expect("made");
     let curve = |name: &str, shares: &[f32]| Curve {
@@ -283,6 +283,7 @@ fn the_trap_is_real_with_the_naive_reward_and_closed_with_ours() {
     ];
     let title = "The trap: a tiny policy that can flip, look at the page, or keep".to_owned();
     let chart = Curves { title, x_label: "step".to_owned(), y_label: "share".to_owned(), curves, marks: Vec::new() };
+    fs::write(folder.join("trap.curves.json"), serde_json::to_string(&chart).expect("numbers") + "\n").expect("written");
     chart.write(&folder.join("trap")).expect("drawn");
 }
 

@@ -70,6 +70,8 @@ fn folder(path: &Path, samples: &[Sample]) -> ResultFolder {
                 category: VulnCategory::Xss,
                 kind: sample.origin.kind.clone(),
                 hard: None,
+                words_seen: None,
+                kind_seen: None,
                 is_vulnerable: sample.is_vulnerable,
                 p_vulnerable: (index != 1).then_some(0.3 + 0.02 * index as f64),
                 called: (index != 1).then_some(index % 3 == 0),

@@ -40,8 +40,11 @@ impl TriageSummary {
     }
 }
 
+/// So many times a batch are read at once, so that rows whose analyses end early have something to go on with.
+const WINDOW: usize = 4;
+
 impl Janus {
-    /// Answers findings in groups and hands each record to `sink`, in input order. A finding that cannot be read or
+    /// Answers findings and hands each record to `sink` as soon as it is there, in input order. A finding that cannot be read or
     /// answered gives a record with its error, and the rest go on.
     ///
     /// # Errors
@@ -56,34 +59,46 @@ impl Janus {
         let mut summary = TriageSummary::default();
         let mut lines = lines.into_iter();
         loop {
-            let group: Vec<Line> = lines.by_ref().take(config.batch_size.max(1)).collect();
+            let group: Vec<Line> = lines.by_ref().take(WINDOW * config.batch_size.max(1)).collect();
             if group.is_empty() {
                 return Ok(summary);
             }
+            let answerable = |line: &&Line| line.finding.is_ok();
             let findings: Vec<_> = group
                 .iter()
                 .filter_map(|line| line.finding.as_ref().ok())
                 .map(|finding| (&finding.pair, &finding.claim))
                 .collect();
-            let mut answers = self.assess_batch(&findings, config, progress)?.into_iter();
-            for line in group {
-                let record = match line.finding {
-                    Err(error) => VerdictRecord::failed(line.id, None, error_chain(&error), line.extra),
-                    Ok(finding) => {
-                        let category = finding.claim.category;
-                        match answers.next().expect("one answer for each finding") {
-                            Ok(answer) => {
-                                VerdictRecord::answered(line.id, category, answer.verdict, answer.audit, line.extra)
-                            }
-                            Err(error) => {
-                                VerdictRecord::failed(line.id, Some(category), error_chain(&error), line.extra)
-                            }
-                        }
-                    }
-                };
-                summary.count(&record);
-                sink(record)?;
-            }
+            // The place of each finding among the lines.
+            let places: Vec<usize> =
+                group.iter().enumerate().filter(|(_, line)| answerable(line)).map(|(place, _)| place).collect();
+            let mut records: Vec<Option<VerdictRecord>> = group
+                .iter()
+                .map(|line| {
+                    let error = line.finding.as_ref().err()?;
+                    Some(VerdictRecord::failed(line.id.clone(), None, error_chain(error), line.extra.clone()))
+                })
+                .collect();
+            let mut told = 0;
+            let mut tell = |records: &mut [Option<VerdictRecord>]| -> Result<(), E> {
+                while let Some(record) = records.get_mut(told).and_then(Option::take) {
+                    told += 1;
+                    summary.count(&record);
+                    sink(record)?;
+                }
+                Ok(())
+            };
+            tell(&mut records)?;
+            self.assess_each(&findings, config, progress, |index, answer| {
+                let line = &group[places[index]];
+                let category = findings[index].1.category;
+                let (id, extra) = (line.id.clone(), line.extra.clone());
+                records[places[index]] = Some(match answer {
+                    Ok(answer) => VerdictRecord::answered(id, category, answer.verdict, answer.audit, extra),
+                    Err(error) => VerdictRecord::failed(id, Some(category), error_chain(&error), extra),
+                });
+                tell(&mut records)
+            })?;
         }
     }
 }

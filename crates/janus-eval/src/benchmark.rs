@@ -14,7 +14,7 @@ use janus_http::VulnCategory;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Confusion, Control, Error, Example, Reader, Result, WrittenAnalysis,
+    Confusion, Control, Error, Example, Familiar, Reader, Result, WrittenAnalysis,
     interval::{self, Interval, RESAMPLES},
     metrics::{self, Scored},
 };
@@ -37,6 +37,12 @@ pub struct Prediction {
     /// Whether the rules of janus-http disagree with the label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard: Option<bool>,
+    /// Whether the training part has a claim in the same words; `None` where no such part was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words_seen: Option<bool>,
+    /// Whether the training part has a claim of the same kind; `None` where no such part was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind_seen: Option<bool>,
     /// Whether the claim holds.
     pub is_vulnerable: bool,
     /// The probability that was given; `None` where the system did not answer.
@@ -154,6 +160,8 @@ pub struct Evaluated<'a> {
     pub groups: &'a [usize],
     /// What reads analyses that are written of them.
     pub reader: Option<&'a Reader>,
+    /// What the training part has shown.
+    pub familiar: Option<&'a Familiar>,
 }
 
 impl Evaluated<'_> {
@@ -167,6 +175,8 @@ impl Evaluated<'_> {
             category: sample.claim.category,
             kind: sample.origin.kind.clone(),
             hard: sample.origin.hard,
+            words_seen: self.familiar.map(|familiar| familiar.has_words_of(sample)),
+            kind_seen: self.familiar.map(|familiar| familiar.has_kind_of(sample)),
             is_vulnerable: sample.is_vulnerable,
             p_vulnerable: None,
             called: None,
@@ -217,7 +227,10 @@ pub fn control(control: Control, evaluated: &Evaluated<'_>, training: &[Sample],
     scores.into_iter().enumerate().map(|(index, p)| evaluated.scored(control.name(), index, p)).collect()
 }
 
-/// Asks a model for what `done` does not hold yet; each answer goes to `sink` as soon as its batch is done.
+/// So many times a batch are handed to a model at once: where an analysis ends, the next finding takes its row.
+const TOGETHER: usize = 16;
+
+/// Asks a model for what `done` does not hold yet; each answer goes to `sink` as soon as it is there.
 ///
 /// # Errors
 /// When the device fails, `progress` ends the work, or `sink` fails.
@@ -230,30 +243,29 @@ pub fn language_model(
     progress: &mut dyn Progress,
     mut sink: impl FnMut(Answer) -> Result<()>,
 ) -> Result<()> {
-    for batch in evaluated.missing(system, done).chunks(config.batch_size.max(1)) {
+    for some in evaluated.missing(system, done).chunks(TOGETHER * config.batch_size.max(1)) {
         let findings: Vec<_> =
-            batch.iter().map(|index| (&evaluated.samples[*index].pair, &evaluated.samples[*index].claim)).collect();
-        let answers = janus.assess_batch(&findings, config, progress).map_err(|source| Error::Model { source })?;
-        for (index, answer) in batch.iter().zip(answers) {
-            match answer {
-                Err(error) => sink(evaluated.unanswered(system, *index, error_chain(&error)).into())?,
-                Ok(answer) => {
-                    let sample = &evaluated.samples[*index];
-                    let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, evaluated.reader);
-                    let verdict = answer.verdict;
-                    let prediction = evaluated.judged(system, *index, verdict.p_vulnerable, verdict.label);
-                    let cost = Cost {
-                        system: system.to_owned(),
-                        id: prediction.id.clone(),
-                        prompt_tokens: verdict.tokens.prompt,
-                        generated_tokens: verdict.tokens.generated,
-                        seconds: verdict.seconds / batch.len() as f64,
-                        peak_mb: peak_mb(),
-                    };
-                    sink(Answer { prediction, cost: Some(cost), analysis })?;
-                }
+            some.iter().map(|index| (&evaluated.samples[*index].pair, &evaluated.samples[*index].claim)).collect();
+        // What stands beside a finding in a batch shares its time.
+        let beside = config.batch_size.clamp(1, some.len()) as f64;
+        janus.assess_each(&findings, config, progress, |at, answer| match answer {
+            Err(error) => sink(evaluated.unanswered(system, some[at], error_chain(&error)).into()),
+            Ok(answer) => {
+                let sample = &evaluated.samples[some[at]];
+                let analysis = WrittenAnalysis::of(system, evaluated.part, sample, &answer, evaluated.reader);
+                let verdict = answer.verdict;
+                let prediction = evaluated.judged(system, some[at], verdict.p_vulnerable, verdict.label);
+                let cost = Cost {
+                    system: system.to_owned(),
+                    id: prediction.id.clone(),
+                    prompt_tokens: verdict.tokens.prompt,
+                    generated_tokens: verdict.tokens.generated,
+                    seconds: verdict.seconds / beside,
+                    peak_mb: peak_mb(),
+                };
+                sink(Answer { prediction, cost: Some(cost), analysis })
             }
-        }
+        })?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use plotters::{
     prelude::*,
     style::{FontStyle, register_font},
 };
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     intervals::{IntervalRow, Intervals},
@@ -225,7 +226,7 @@ impl Draw for Histogram {
 }
 
 /// A line.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// Its name in the legend.
     pub name: String,
@@ -234,7 +235,7 @@ pub struct Curve {
 }
 
 /// Lines over one axis.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
     /// The title.
     pub title: String,

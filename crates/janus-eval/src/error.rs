@@ -51,7 +51,7 @@ pub enum Error {
     #[error("the model failed")]
     Model {
         /// The reason.
-        #[source]
+        #[from]
         source: janus_core::Error,
     },
     /// A chart cannot be drawn.

@@ -8,6 +8,7 @@ mod mistakes;
 mod page;
 mod results;
 mod sections;
+mod slices;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -193,7 +194,10 @@ pub fn heads(predictions: &[Prediction]) -> String {
     // Seeds of one head would fill pages.
     let single = heads.iter().filter(|system| without_seed(system) == **system);
     let by_kind = single.map(|system| format!("\n{}", by_kind(predictions, system)));
-    beside_rules(predictions) + &at_half(predictions, &heads) + &by_kind.collect::<String>()
+    beside_rules(predictions)
+        + &at_half(predictions, &heads)
+        + &slices::gains(predictions, 0)
+        + &by_kind.collect::<String>()
 }
 
 /// Heads called at 0.5, whatever their thresholds leave open; those whose names differ in a number at the end are seeds of one.
@@ -366,6 +370,8 @@ mod tests {
             category: VulnCategory::Xss,
             kind: None,
             hard: None,
+            words_seen: None,
+            kind_seen: None,
             is_vulnerable,
             p_vulnerable: p,
             called: p.map(|p| p >= 0.5),

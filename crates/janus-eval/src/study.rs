@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::{
-    Answer, Control, Cost, Error, Prediction, Reader, Result, WrittenAnalysis,
+    Answer, Control, Cost, Error, Familiar, Prediction, Reader, Result, WrittenAnalysis,
     benchmark::{self, Evaluated, Log, WrittenAnswer},
     head::HeadUnderTest,
     report,
@@ -224,7 +224,14 @@ impl Study {
     ) -> Result<()> {
         let groups = split::groups(&set.samples);
         let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
-        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups, reader: reader.as_ref() };
+        let familiar = Familiar::of(&set.training);
+        let evaluated = Evaluated {
+            part: &set.name,
+            samples: &set.samples,
+            groups: &groups,
+            reader: reader.as_ref(),
+            familiar: familiar.as_ref(),
+        };
         let trained = if set.training.is_empty() { [].as_slice() } else { &Control::TRAINED };
         for control in Control::UNTRAINED.iter().chain(trained) {
             let missing = evaluated.missing(control.name(), &self.predictions.1);
@@ -269,7 +276,14 @@ impl Study {
     ) -> Result<()> {
         let groups = split::groups(&set.samples);
         let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
-        let evaluated = Evaluated { part: &set.name, samples: &set.samples, groups: &groups, reader: reader.as_ref() };
+        let familiar = Familiar::of(&set.training);
+        let evaluated = Evaluated {
+            part: &set.name,
+            samples: &set.samples,
+            groups: &groups,
+            reader: reader.as_ref(),
+            familiar: familiar.as_ref(),
+        };
         let (system, done) = (named.system(config), self.predictions.1.clone());
         if config.assess.analysis == Analysis::None {
             let head = HeadUnderTest { system: &system, bundle: &named.bundle, adapter: &named.adapter };

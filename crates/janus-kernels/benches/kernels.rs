@@ -26,7 +26,7 @@ fn best(mut work: impl FnMut()) -> f64 {
 
 fn main() {
     let isa = Isa::best();
-    let peaks = peak::measure();
+    let peaks = peak::measure(isa);
     println!("instruction set {isa}, {} threads", rayon::current_num_threads());
     println!(
         "peak: float32 {:.0} GFLOP/s, bfloat16 {:.0} GFLOP/s, memory read {:.1} GB/s",

@@ -4,6 +4,7 @@
 //! and scales are of whole vectors, and every query is computed alone, whatever its neighbours are.
 
 use crate::{
+    Precision, amx, attention_amx,
     isa::{Isa, vectorized},
     kv::KeyValues,
     math::{exp, tanh},
@@ -35,7 +36,7 @@ pub struct Attended {
     pub log_sum: Vec<f32>,
 }
 
-/// Keys that are taken at a time; a whole number of panels, and the same for every query.
+/// Keys that are taken at a time; a whole number of panels, some of which make a page, and the same for every query.
 pub(crate) const KEYS: usize = 8 * MR;
 
 /// Scores of keys that are not seen.
@@ -69,6 +70,29 @@ pub fn attention(
     let output = Shared::new(&mut attended.output);
     let log_sum = Shared::new(&mut attended.log_sum);
     let first = kv.len() - n_queries;
+    if isa.has_amx() && kv.precision == Precision::Bf16 {
+        let n_tiles = lanes.div_ceil(amx::ROWS);
+        parallel::each(kv.n_heads * n_tiles, amx::ROWS * kv.len() * head_dim / 16, |task| {
+            let (kv_head, tile) = (task % kv.n_heads, n_tiles - 1 - task / kv.n_heads);
+            let lanes = tile * amx::ROWS..(tile * amx::ROWS + amx::ROWS).min(lanes);
+            // Queries of all the heads of a token stand together: they see the same keys.
+            let place = |lane: usize| (kv_head * config.group + lane % config.group, lane / config.group);
+            let queries: Vec<_> = lanes
+                .clone()
+                .map(place)
+                .map(|(head, query)| (&queries[query * stride + head * head_dim..][..head_dim], first + query))
+                .collect();
+            attention_amx::attend(isa, config, kv, kv_head, &queries, |lane, out, sum| {
+                let (head, query) = place(lanes.start + lane);
+                // SAFETY: no other task has this head and query.
+                unsafe {
+                    output.part((query * n_heads + head) * head_dim, head_dim).copy_from_slice(out);
+                    log_sum.part(head * n_queries + query, 1)[0] = sum;
+                }
+            });
+        });
+        return attended;
+    }
     parallel::each(kv.n_heads * n_tiles, NR * kv.len() * head_dim / 16, |task| {
         // The last tiles have the most to do and come first.
         let (kv_head, tile) = (task % kv.n_heads, n_tiles - 1 - task / kv.n_heads);

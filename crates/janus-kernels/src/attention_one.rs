@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::{
     Precision,
+    attention_amx,
     attention::{AttentionConfig, KEYS, LOWEST, UNSEEN, soften},
     isa::{Isa, Set, vectorized},
     kv::KeyValues,
@@ -53,6 +54,13 @@ pub fn attention_of_last(isa: Isa, config: &AttentionConfig, rows: &[(&[f32], &K
 fn one_head(isa: Isa, config: &AttentionConfig, kv: &KeyValues, head: usize, queries: &[f32], output: &mut [f32]) {
     assert!(!kv.is_empty(), "a token attends to itself at least");
     let (head_dim, precision) = (kv.head_dim, kv.precision);
+    if isa.has_amx() && precision == Precision::Bf16 {
+        let queries: Vec<_> = queries.chunks_exact(head_dim).map(|query| (query, kv.len() - 1)).collect();
+        attention_amx::attend(isa, config, kv, head, &queries, |at, found, _| {
+            output[at * head_dim..][..head_dim].copy_from_slice(found);
+        });
+        return;
+    }
     let (n, depth) = (queries.len() / head_dim, precision.words(head_dim));
     // `[n][words]`
     let mut packed = vec![0; n * depth];

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use crate::{
+    amx,
     buffer::Buffer,
     isa::Isa,
-    pack::{Panels, Rows},
+    pack::{Layout, Panels, Rows},
     parallel::{self, Shared},
     tile::{MR, NR, Tile, tiles},
 };
@@ -19,19 +20,36 @@ pub enum Store {
     Add,
 }
 
-/// Words of the summed dimension that one run of tiles takes: 32 columns of them stay in the second cache.
-const DEPTH: usize = 1024;
+/// How a product is cut into tasks.
+struct Cut {
+    /// Words of the summed dimension that one run of tiles takes.
+    depth: usize,
+    /// Words of the summed dimension of a weight that are turned at a time, whole panels of its rows.
+    turned: usize,
+    /// Panels of columns that one task takes.
+    columns: usize,
+    /// Words of rows, and panels of them, that one task takes at most.
+    rows: usize,
+    panels: usize,
+}
 
-/// Words of the summed dimension of a weight that are turned at a time, whole panels of its rows; and words of all
-/// columns together.
-const TURNED: usize = 512;
+impl Cut {
+    /// 32 columns of a run stay in the second cache, and so do a task's rows beside them.
+    const SIDE_BY_SIDE: Self = Self { depth: 1024, turned: 512, columns: 12, rows: 80 << 10, panels: 16 };
+
+    /// Here the columns stay in the first cache, for tiles are read faster than the second one gives.
+    const BEHIND: Self = Self { depth: 320, turned: 320, columns: 6, rows: 256 << 10, panels: 64 };
+
+    fn of(layout: Layout) -> &'static Self {
+        match layout {
+            Layout::SideBySide => &Self::SIDE_BY_SIDE,
+            Layout::Behind => &Self::BEHIND,
+        }
+    }
+}
+
+/// Words of all columns of a weight that are turned together.
 const MOST_TURNED: usize = 128 << 10;
-
-/// Panels of columns that one task takes.
-const COLUMNS: usize = 12;
-
-/// Words of rows that one task takes: they stay in the second cache beside a panel of columns.
-const ROWS: usize = 80 << 10;
 
 /// `out[r, offset + n] (+)= sum_k rows[r, k] * weight[n, k]` for each weight and its offset.
 ///
@@ -57,9 +75,10 @@ pub(crate) struct Part<'w> {
 
 /// The same with parts of weights.
 pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f32], stride: usize, store: Store) {
-    let row_panels = rows.n_rows.div_ceil(MR);
+    let (cut, height) = (Cut::of(rows.layout), rows.layout.height());
+    let row_panels = rows.n_rows.div_ceil(height);
     let depth = rows.depth();
-    let per_task = (ROWS / (MR * depth.clamp(1, DEPTH))).clamp(1, 16);
+    let per_task = (cut.rows / (height * depth.clamp(1, cut.depth))).clamp(1, cut.panels);
     parallel::assert_apart(parts.iter().map(|part| part.offset..part.offset + part.n.len()));
     let mut tasks = Vec::new();
     for (index, Part { weight, n, offset }) in parts.iter().enumerate() {
@@ -67,25 +86,25 @@ pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f
         assert_eq!(weight.precision, rows.precision, "both operands have one precision");
         assert!(n.start.is_multiple_of(NR) && n.end <= weight.n, "rows {n:?} of {} in whole panels", weight.n);
         assert!(offset + n.len() <= stride, "columns {offset} + {} lie outside {stride}", n.len());
-        for columns in chunks(n.len().div_ceil(NR), COLUMNS) {
+        for columns in chunks(n.len().div_ceil(NR), cut.columns) {
             tasks.extend(chunks(row_panels, per_task).map(|rows| (index, columns.clone(), rows)));
         }
     }
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     let out = Shared::new(out);
-    let tiles = tiles(isa, rows.precision);
-    let work = per_task.min(row_panels) * MR * COLUMNS * NR * depth / 16;
+    let kernel = Kernel::of(isa, rows);
+    let work = per_task.min(row_panels) * height * cut.columns * NR * depth / 16;
     parallel::each(tasks.len(), work, |task| {
         let (index, columns, panels) = &tasks[task];
         let Part { weight, n, offset } = &parts[*index];
-        let mut scratch = weight.scratch(DEPTH.min(depth));
-        for (step, words) in chunks(depth, DEPTH).enumerate() {
+        let mut scratch = weight.scratch(cut.depth.min(depth));
+        for (step, words) in chunks(depth, cut.depth).enumerate() {
             for column in columns.clone() {
                 let panel = n.start / NR + column;
                 let b = weight.stretch(isa, panel, words.clone(), &mut scratch);
                 let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
                 let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(n.len() - column * NR) };
-                block.run(tiles, &place, store == Store::Add || step > 0);
+                block.run(&kernel, &place, store == Store::Add || step > 0);
             }
         }
     });
@@ -120,30 +139,57 @@ pub(crate) fn gemm_transposed_part(
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     let out = Shared::new(out);
     let per = rows.precision.numbers();
-    let (depth, row_panels) = (rows.depth(), rows.n_rows.div_ceil(MR));
-    let tiles = tiles(isa, rows.precision);
+    let (cut, depth) = (Cut::of(rows.layout), rows.depth());
+    let row_panels = rows.n_rows.div_ceil(rows.layout.height());
+    let kernel = Kernel::of(isa, rows);
     // A task has whole columns, so that each part of the weight is turned once. It turns a stretch of several columns and
     // then goes down the rows, so that these are read once for all of them.
     let columns = weight.width.div_ceil(NR);
-    let per_task = columns.div_ceil(2 * rayon::current_num_threads()).min(MOST_TURNED / (TURNED * NR));
+    let per_task = columns.div_ceil(2 * rayon::current_num_threads()).min(MOST_TURNED / (cut.turned * NR));
     parallel::each(columns.div_ceil(per_task), per_task * rows.n_rows * NR * depth / 16, |task| {
         let columns = task * per_task..(task * per_task + per_task).min(columns);
-        let mut turned = Buffer::scratch(columns.len() * TURNED.min(depth) * NR);
-        for (step, words) in chunks(depth, TURNED).enumerate() {
+        let mut turned = Buffer::scratch(columns.len() * cut.turned.min(depth) * NR);
+        for (step, words) in chunks(depth, cut.turned).enumerate() {
             let size = words.len() * NR;
             for (column, b) in columns.clone().zip(turned.words_mut().chunks_exact_mut(size)) {
                 let stretch = n.start + words.start * per..(n.start + words.end * per).min(n.end);
                 weight.transposed(isa, column, stretch, b);
             }
-            for panel in 0..row_panels {
+            for panels in chunks(row_panels, kernel.panels()) {
                 for (column, b) in columns.clone().zip(turned.words().chunks_exact(size)) {
-                    let block = Block { rows, panels: panel..panel + 1, words: words.clone(), b };
+                    let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
                     let place = Place { out: &out, stride, column: column * NR, n: NR.min(stride - column * NR) };
-                    block.run(tiles, &place, store == Store::Add || step > 0);
+                    block.run(&kernel, &place, store == Store::Add || step > 0);
                 }
             }
         }
     });
+}
+
+/// What computes a tile.
+enum Kernel {
+    Vectors(&'static [Tile; MR]),
+    Amx,
+}
+
+impl Kernel {
+    /// # Panics
+    /// When the rows were packed for another instruction set.
+    fn of(isa: Isa, rows: &Rows) -> Self {
+        assert_eq!(rows.layout, Layout::of(isa, rows.precision), "rows are packed for the instruction set that computes");
+        match rows.layout {
+            Layout::SideBySide => Self::Vectors(tiles(isa, rows.precision)),
+            Layout::Behind => Self::Amx,
+        }
+    }
+
+    /// Panels of rows that it takes together.
+    fn panels(&self) -> usize {
+        match self {
+            Self::Vectors(_) => 1,
+            Self::Amx => amx::PANELS,
+        }
+    }
 }
 
 /// Some panels of rows times one panel of columns, over part of the summed dimension.
@@ -162,30 +208,83 @@ struct Place<'a> {
     n: usize,
 }
 
+impl Place<'_> {
+    fn at(&self, row: usize) -> usize {
+        row * self.stride + self.column
+    }
+
+    /// # Safety
+    /// No other task has these rows and columns.
+    #[allow(clippy::mut_from_ref, reason = "as in `Shared`")]
+    unsafe fn row(&self, row: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.out.part(self.at(row), self.n) }
+    }
+}
+
 impl Block<'_> {
-    fn run(&self, tiles: &[Tile; MR], place: &Place<'_>, add: bool) {
+    fn run(&self, kernel: &Kernel, place: &Place<'_>, add: bool) {
+        assert_eq!(self.b.len(), self.words.len() * NR, "a word of each column");
+        match kernel {
+            Kernel::Vectors(tiles) => self.panels.clone().for_each(|panel| self.vectors(panel, tiles, place, add)),
+            Kernel::Amx => {
+                // SAFETY: rows lie as this kernel reads them only where AMX is permitted; nothing below asks for others.
+                let tiles = unsafe { amx::Tiles::configure() };
+                self.panels.clone().step_by(amx::PANELS).for_each(|panel| self.amx(panel, &tiles, place, add));
+            }
+        }
+    }
+
+    fn vectors(&self, panel: usize, tiles: &[Tile; MR], place: &Place<'_>, add: bool) {
         let (depth, count) = (self.rows.depth(), self.words.len());
-        assert_eq!(self.b.len(), count * NR, "a word of each column");
-        for panel in self.panels.clone() {
-            let a = &self.rows.words.words()[(panel * depth + self.words.start) * MR..][..count * MR];
-            let present = MR.min(self.rows.n_rows - panel * MR);
-            let tile = tiles[present - 1];
-            let at = |r: usize| (panel * MR + r) * place.stride + place.column;
-            if place.n == NR {
-                let c = place.out.at(at(0), (present - 1) * place.stride + NR);
-                // SAFETY: `tiles` are those of an instruction set that is there; the lengths of `a` and `b` are checked
-                // above and of `c` by `at`; no other task has these rows and columns.
-                unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), c, place.stride, add) };
-                continue;
-            }
-            let mut edge = [0.0; MR * NR];
-            // SAFETY: as above, and `edge` holds a whole tile.
-            unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), edge.as_mut_ptr(), NR, false) };
-            for (r, edge) in edge.chunks_exact(NR).take(present).enumerate() {
+        let a = &self.rows.words.words()[(panel * depth + self.words.start) * MR..][..count * MR];
+        let (first, present) = (panel * MR, MR.min(self.rows.n_rows - panel * MR));
+        let tile = tiles[present - 1];
+        if place.n == NR {
+            let c = place.out.at(place.at(first), (present - 1) * place.stride + NR);
+            // SAFETY: `tiles` are those of an instruction set that is there; the lengths of `a` and `b` are checked and of
+            // `c` by `at`; no other task has these rows and columns.
+            unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), c, place.stride, add) };
+            return;
+        }
+        let mut edge = [0.0; MR * NR];
+        // SAFETY: as above, and `edge` holds a whole tile.
+        unsafe { tile(count, a.as_ptr(), self.b.as_ptr(), edge.as_mut_ptr(), NR, false) };
+        for (r, edge) in edge.chunks_exact(NR).take(present).enumerate() {
+            // SAFETY: no other task has these rows and columns.
+            let c = unsafe { place.row(first + r) };
+            c.iter_mut().zip(edge).for_each(|(c, sum)| *c = if add { *c + sum } else { *sum });
+        }
+    }
+
+    /// Panel `panel` and the one behind it, where there is one.
+    fn amx(&self, panel: usize, tiles: &amx::Tiles<{ NR / 2 }, NR>, place: &Place<'_>, add: bool) {
+        let (width, count) = (self.rows.layout.padded(self.rows.depth()), self.words.len());
+        let end = (panel + amx::PANELS).min(self.panels.end);
+        let read = amx::HEIGHT * width;
+        let a = [panel, end - 1].map(|panel| &self.rows.words.words()[panel * read..][..read][self.words.start..]);
+        assert!(a[0].len() >= (amx::HEIGHT - 1) * width + count.next_multiple_of(amx::STEP), "whole steps of a row");
+        let (a, b) = (a.map(<[u32]>::as_ptr), [self.b.as_ptr(), self.b[NR / 2..].as_ptr()]);
+        let (first, present) = (panel * amx::HEIGHT, amx::ROWS.min(self.rows.n_rows - panel * amx::HEIGHT));
+        if place.n == NR && present == amx::ROWS && end - panel == amx::PANELS {
+            let c = place.out.at(place.at(first), (amx::ROWS - 1) * place.stride + NR);
+            // SAFETY: the lengths of `a` and `b` are checked and of `c` by `at`; no other task has these rows and columns.
+            unsafe { tiles.product(count, a, width, b, c, place.stride, add) };
+            return;
+        }
+        let present = present.min((end - panel) * amx::HEIGHT);
+        let mut edge = [0.0; amx::ROWS * NR];
+        if add {
+            for (r, edge) in edge.chunks_exact_mut(NR).take(present).enumerate() {
                 // SAFETY: no other task has these rows and columns.
-                let c = unsafe { place.out.part(at(r), place.n) };
-                c.iter_mut().zip(edge).for_each(|(c, sum)| *c = if add { *c + sum } else { *sum });
+                edge[..place.n].copy_from_slice(unsafe { place.row(first + r) });
             }
+        }
+        // SAFETY: as above, and `edge` holds two by two tiles.
+        unsafe { tiles.product(count, a, width, b, edge.as_mut_ptr(), NR, add) };
+        for (r, edge) in edge.chunks_exact(NR).take(present).enumerate() {
+            // SAFETY: no other task has these rows and columns.
+            unsafe { place.row(first + r) }.copy_from_slice(&edge[..place.n]);
         }
     }
 }

@@ -2,9 +2,14 @@
 
 use std::{fmt, str::FromStr, sync::OnceLock};
 
+use crate::amx;
+
 /// An instruction set that this machine has: a value of this type is the proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Isa(Set);
+pub struct Isa {
+    vectors: Set,
+    has_amx: bool,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Set {
@@ -14,15 +19,24 @@ pub(crate) enum Set {
     Avx512Bf16,
 }
 
-const NAMES: [(Set, &str); 4] =
-    [(Set::Scalar, "scalar"), (Set::Avx2, "avx2"), (Set::Avx512, "avx512"), (Set::Avx512Bf16, "avx512bf16")];
+const ALL: [(Isa, &str); 5] = [
+    (Isa::SCALAR, "scalar"),
+    (Isa::of(Set::Avx2), "avx2"),
+    (Isa::of(Set::Avx512), "avx512"),
+    (Isa::of(Set::Avx512Bf16), "avx512bf16"),
+    (Isa { vectors: Set::Avx512Bf16, has_amx: true }, "amx"),
+];
 
 impl Isa {
     /// Plain Rust: what every other instruction set is compared with.
-    pub const SCALAR: Self = Self(Set::Scalar);
+    pub const SCALAR: Self = Self::of(Set::Scalar);
+
+    const fn of(vectors: Set) -> Self {
+        Self { vectors, has_amx: false }
+    }
 
     /// The best one of this machine, or the one that the environment variable `JANUS_ISA` names (`scalar`, `avx2`,
-    /// `avx512`, `avx512bf16`).
+    /// `avx512`, `avx512bf16`, `amx`).
     ///
     /// # Panics
     /// When `JANUS_ISA` names one that does not exist or that this machine lacks.
@@ -36,21 +50,31 @@ impl Isa {
 
     /// All of this machine, the best one last.
     pub fn available() -> Vec<Self> {
-        NAMES.iter().filter(|(set, _)| is_present(*set)).map(|(set, _)| Self(*set)).collect()
+        ALL.iter().map(|(isa, _)| *isa).filter(|isa| isa.is_present()).collect()
     }
 
     /// Whether products of bfloat16 have an instruction of their own.
     pub fn has_bf16(self) -> bool {
-        self.0 == Set::Avx512Bf16
+        self.vectors == Set::Avx512Bf16
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(set, _)| *set == self.0).map_or("", |(_, name)| name)
+        ALL.iter().find(|(isa, _)| *isa == self).map_or("", |(_, name)| name)
     }
 
+    /// What it computes with but for products on AMX.
     pub(crate) fn set(self) -> Set {
-        self.0
+        self.vectors
+    }
+
+    /// Whether products of bfloat16 go to AMX.
+    pub(crate) fn has_amx(self) -> bool {
+        self.has_amx
+    }
+
+    fn is_present(self) -> bool {
+        is_present(self.vectors) && (!self.has_amx || amx::is_permitted())
     }
 }
 

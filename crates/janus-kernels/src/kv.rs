@@ -1,5 +1,7 @@
 //! Keys and values of one sequence, packed as attention reads them: as left operands.
 
+use std::{ops::Range, sync::Arc};
+
 use crate::{
     Precision,
     isa::Isa,
@@ -9,7 +11,11 @@ use crate::{
     word,
 };
 
-/// Keys and values of up to `capacity` tokens.
+/// Tokens of a page: whole panels, and a whole number of times what attention takes at once.
+pub(crate) const PAGE: usize = 16 * MR;
+
+/// Keys and values of up to `capacity` tokens, in pages (PagedAttention, arXiv 2309.06180): a clone shares those that are
+/// there, and what is appended to a shared one goes to a copy of it.
 ///
 /// Keys stand in panels of [`MR`] tokens, summed along the head's dimensions; values stand in panels of [`MR`]
 /// dimensions, summed along the tokens. Both grow token by token in place.
@@ -20,6 +26,12 @@ pub struct KeyValues {
     pub(crate) head_dim: usize,
     capacity: usize,
     length: usize,
+    pages: Vec<Arc<Page>>,
+}
+
+/// Up to [`PAGE`] tokens, head by head.
+#[derive(Debug, Clone)]
+struct Page {
     keys: Vec<u32>,
     values: Vec<u32>,
 }
@@ -27,10 +39,7 @@ pub struct KeyValues {
 impl KeyValues {
     /// Room for `capacity` tokens of `n_heads` key heads.
     pub fn new(precision: Precision, n_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(2 * MR);
-        let keys = vec![0; n_heads * capacity * precision.words(head_dim)];
-        let values = vec![0; n_heads * head_dim.next_multiple_of(MR) * precision.words(capacity)];
-        Self { precision, n_heads, head_dim, capacity, length: 0, keys, values }
+        Self { precision, n_heads, head_dim, capacity, length: 0, pages: Vec::new() }
     }
 
     /// How many tokens it holds.
@@ -50,6 +59,12 @@ impl KeyValues {
     pub fn truncate(&mut self, length: usize) {
         assert!(length <= self.length, "{} tokens cannot be cut to {length}", self.length);
         self.length = length;
+        self.pages.truncate(length.div_ceil(PAGE));
+    }
+
+    /// How many of its pages another one shares.
+    pub fn shared_pages(&self, other: &Self) -> usize {
+        self.pages.iter().zip(&other.pages).filter(|(own, other)| Arc::ptr_eq(own, other)).count()
     }
 
     /// Appends tokens.
@@ -61,17 +76,38 @@ impl KeyValues {
     /// When there is no room.
     pub fn append(&mut self, isa: Isa, n_tokens: usize, keys: &[f32], values: &[f32], stride: usize) {
         assert!(self.length + n_tokens <= self.capacity, "{} + {n_tokens} tokens need more room", self.length);
-        let (precision, head_dim, first) = (self.precision, self.head_dim, self.length);
-        let (depth, value_words) = (precision.words(head_dim), precision.words(self.capacity));
-        let sizes = [self.capacity * depth, head_dim.div_ceil(MR) * value_words * MR];
-        let (all_keys, all_values) = (Shared::new(&mut self.keys), Shared::new(&mut self.values));
-        parallel::each(self.n_heads, n_tokens * head_dim * 4, |head| {
+        let mut done = 0;
+        while done < n_tokens {
+            let first = self.length % PAGE;
+            let count = (n_tokens - done).min(PAGE - first);
+            if first == 0 {
+                let [keys, values] = self.sizes().map(|size| vec![0; self.n_heads * size]);
+                self.pages.push(Arc::new(Page { keys, values }));
+            }
+            self.fill(isa, first..first + count, &keys[done * stride..], &values[done * stride..], stride);
+            self.length += count;
+            done += count;
+        }
+    }
+
+    /// Words of one head's keys and values in a page.
+    fn sizes(&self) -> [usize; 2] {
+        [PAGE * self.precision.words(self.head_dim), self.head_dim.div_ceil(MR) * self.precision.words(PAGE) * MR]
+    }
+
+    /// Writes tokens into the last page.
+    fn fill(&mut self, isa: Isa, tokens: Range<usize>, keys: &[f32], values: &[f32], stride: usize) {
+        let (precision, head_dim, sizes) = (self.precision, self.head_dim, self.sizes());
+        let (depth, value_words) = (precision.words(head_dim), precision.words(PAGE));
+        let page = Arc::make_mut(self.pages.last_mut().expect("a page was pushed for its first token"));
+        let (all_keys, all_values) = (Shared::new(&mut page.keys), Shared::new(&mut page.values));
+        parallel::each(self.n_heads, tokens.len() * head_dim * 4, |head| {
             // SAFETY: each task has its own head.
             let (own_keys, own_values) =
                 unsafe { (all_keys.part(head * sizes[0], sizes[0]), all_values.part(head * sizes[1], sizes[1])) };
             let mut words = vec![0; depth];
-            for token in 0..n_tokens {
-                let (at, place) = (first + token, token * stride + head * head_dim);
+            for (token, at) in tokens.clone().enumerate() {
+                let place = token * stride + head * head_dim;
                 along(isa, precision, &keys[place..place + head_dim], &mut words);
                 let base = at / MR * MR * depth + at % MR;
                 for (d, word) in words.iter().enumerate() {
@@ -88,18 +124,43 @@ impl KeyValues {
                 }
             }
         });
-        self.length += n_tokens;
     }
 
     /// The panel of keys of one head that begins at token `token`, a whole multiple of [`MR`].
     pub(crate) fn key_panel(&self, head: usize, token: usize) -> &[u32] {
         let depth = self.precision.words(self.head_dim);
-        &self.keys[(head * self.capacity + token) * depth..][..MR * depth]
+        &self.pages[token / PAGE].keys[(head * PAGE + token % PAGE) * depth..][..MR * depth]
     }
 
-    /// Panel `panel` of one head's values, words `from..to` of its tokens.
-    pub(crate) fn value_panel(&self, head: usize, panel: usize, words: std::ops::Range<usize>) -> &[u32] {
-        let base = (head * self.head_dim.div_ceil(MR) + panel) * self.precision.words(self.capacity);
-        &self.values[(base + words.start) * MR..(base + words.end) * MR]
+    /// Panel `panel` of one head's values, words `words` of its tokens, all of one page.
+    pub(crate) fn value_panel(&self, head: usize, panel: usize, words: Range<usize>) -> &[u32] {
+        let per_page = self.precision.words(PAGE);
+        let first = ((head * self.head_dim.div_ceil(MR) + panel) * per_page + words.start % per_page) * MR;
+        &self.pages[words.start / per_page].values[first..][..words.len() * MR]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_shares_its_pages_until_one_is_written_to() {
+        let (isa, head_dim) = (Isa::best(), 16);
+        let rows: Vec<f32> = (0..PAGE * 2 * head_dim).map(|at| (at % 37) as f32).collect();
+        let mut first = KeyValues::new(Precision::Bf16, 1, head_dim, 3 * PAGE);
+        first.append(isa, PAGE + 20, &rows, &rows, head_dim);
+        let alone = first.clone();
+        let mut second = first.clone();
+        assert_eq!(first.shared_pages(&second), 2);
+        second.append(isa, 1, &rows[7..], &rows[7..], head_dim);
+        assert_eq!(first.shared_pages(&second), 1, "the page that was written to is a copy");
+        first.append(isa, 1, &rows, &rows, head_dim);
+        assert_ne!(first.key_panel(0, PAGE + MR), second.key_panel(0, PAGE + MR));
+        // What stands before is the same, and nobody wrote into what the third one holds.
+        assert_eq!(first.key_panel(0, PAGE), second.key_panel(0, PAGE));
+        assert!(alone.key_panel(0, PAGE + MR).as_chunks::<MR>().0.iter().all(|words| words[20 % MR] == 0));
+        second.truncate(PAGE);
+        assert_eq!((second.len(), second.shared_pages(&alone)), (PAGE, 1));
     }
 }

@@ -7,7 +7,8 @@
 //! 2. Both operands are *packed*: [`Rows`] holds activations in panels of [`MR`] rows, [`Panels`] holds weights (or
 //!    anything else) in panels of [`NR`] columns. Each 32-bit word of a panel is one float32, or two bfloat16 that
 //!    follow each other along the summed dimension ([`Precision`]).
-//! 3. One *tile* of up to [`MR`] x [`NR`] sums is kept in registers while it runs down the summed dimension.
+//! 3. One *tile* of up to [`MR`] x [`NR`] sums is kept in registers while it runs down the summed dimension. Where the
+//!    processor has AMX, products of bfloat16 use its tiles, and [`Rows`] lie as these read them.
 //!
 //! A value is always summed in the same order. So no result depends on the number of threads, on the number of rows, or
 //! on what stands in the other rows.
@@ -27,7 +28,9 @@
 //! assert_eq!(y, [3.5, 8.0]);
 //! ```
 
+mod amx;
 mod attention;
+mod attention_amx;
 mod attention_backward;
 mod attention_one;
 mod blocks;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    Precision,
+    Precision, amx,
     blocks::{BLOCK, Blocks},
     buffer::Buffer,
     isa::{Isa, vectorized},
@@ -16,10 +16,44 @@ use crate::{
 /// Words of a block.
 const PAIRS: usize = BLOCK / 2;
 
-/// The left operand: rows in panels of [`MR`], `[panel][word][row of the panel]`.
+/// How rows lie in their panels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// [`MR`] side by side: `[panel][word][row of the panel]`.
+    SideBySide,
+    /// [`amx::HEIGHT`] one behind the other: `[panel][row of the panel][word]`, zeros up to whole [`amx::STEP`]s and in
+    /// place of missing rows.
+    Behind,
+}
+
+impl Layout {
+    /// What products of an instruction set read.
+    pub(crate) fn of(isa: Isa, precision: Precision) -> Self {
+        if isa.has_amx() && precision == Precision::Bf16 { Self::Behind } else { Self::SideBySide }
+    }
+
+    /// Rows of a panel.
+    pub(crate) fn height(self) -> usize {
+        match self {
+            Self::SideBySide => MR,
+            Self::Behind => amx::HEIGHT,
+        }
+    }
+
+    /// Words of a row, with those that are added to it.
+    pub(crate) fn padded(self, depth: usize) -> usize {
+        match self {
+            Self::SideBySide => depth,
+            Self::Behind => depth.next_multiple_of(amx::STEP),
+        }
+    }
+}
+
+/// The left operand: rows in panels of a few, in the order that the instruction set's products read.
 #[derive(Debug, Clone)]
 pub struct Rows {
     pub(crate) precision: Precision,
+    pub(crate) layout: Layout,
     pub(crate) n_rows: usize,
     /// Numbers of a row: the summed dimension.
     pub(crate) width: usize,
@@ -32,7 +66,7 @@ impl Rows {
     /// # Panics
     /// When `values` is no whole number of rows.
     pub fn pack(isa: Isa, precision: Precision, values: &[f32], width: usize) -> Self {
-        let mut rows = Self::new(precision, values.len() / width, width);
+        let mut rows = Self::new(isa, precision, values.len() / width, width);
         assert_eq!(values.len(), rows.n_rows * width, "whole rows of {width}");
         rows.fill(isa, |row, buffer| buffer.copy_from_slice(&values[row * width..][..width]));
         rows
@@ -47,35 +81,49 @@ impl Rows {
         width: usize,
         row: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
-        let mut rows = Self::new(precision, n_rows, width);
+        let mut rows = Self::new(isa, precision, n_rows, width);
         rows.fill(isa, row);
         rows
     }
 
     /// No rows.
-    pub fn empty(precision: Precision, width: usize) -> Self {
-        Self::new(precision, 0, width)
+    pub fn empty(isa: Isa, precision: Precision, width: usize) -> Self {
+        Self::new(isa, precision, 0, width)
     }
 
-    fn new(precision: Precision, n_rows: usize, width: usize) -> Self {
-        // Missing rows of the last panel are never read.
-        let words = Buffer::scratch(n_rows.div_ceil(MR) * precision.words(width) * MR);
-        Self { precision, n_rows, width, words }
+    fn new(isa: Isa, precision: Precision, n_rows: usize, width: usize) -> Self {
+        let layout = Layout::of(isa, precision);
+        let height = layout.height();
+        let words = Buffer::scratch(n_rows.div_ceil(height) * layout.padded(precision.words(width)) * height);
+        Self { precision, layout, n_rows, width, words }
     }
 
     fn fill(&mut self, isa: Isa, row: impl Fn(usize, &mut [f32]) + Sync) {
-        let (width, n_rows, precision) = (self.width, self.n_rows, self.precision);
-        let size = precision.words(width) * MR;
+        let (width, n_rows, precision, layout) = (self.width, self.n_rows, self.precision, self.layout);
+        let (depth, height) = (self.depth(), layout.height());
+        let padded = layout.padded(depth);
+        let size = padded * height;
         let words = Shared::new(self.words.words_mut());
-        parallel::each(n_rows.div_ceil(MR), width * MR * 4, |panel| {
-            let mut buffer = Buffer::scratch(MR * width);
-            let present = MR.min(n_rows - panel * MR);
+        parallel::each(n_rows.div_ceil(height), width * height * 4, |panel| {
+            let mut buffer = Buffer::scratch(height * width);
+            let present = height.min(n_rows - panel * height);
             for (r, buffer) in buffer.chunks_exact_mut(width).take(present).enumerate() {
-                row(panel * MR + r, buffer);
+                row(panel * height + r, buffer);
             }
             // SAFETY: each task has its own panel.
             let words = unsafe { words.part(panel * size, size) };
-            interleave(isa, precision, &buffer[..present * width], width, words);
+            let rows = &buffer[..present * width];
+            match layout {
+                // Missing rows are never read.
+                Layout::SideBySide => interleave(isa, precision, rows, width, words),
+                Layout::Behind => {
+                    for (words, row) in words.chunks_exact_mut(padded).zip(rows.chunks_exact(width)) {
+                        along(isa, precision, row, words);
+                        words[depth..].fill(0);
+                    }
+                    words[present * padded..].fill(0);
+                }
+            }
         });
     }
 

@@ -1,4 +1,4 @@
-//! Keys and values of tokens already read, preallocated.
+//! Keys and values of tokens already read.
 
 use std::ops::Range;
 #[cfg(feature = "kernels")]

@@ -83,9 +83,13 @@ impl GenerateConfig {
 #[derive(Debug)]
 pub struct Session<'a> {
     model: &'a LanguageModel,
-    /// One entry for each row, or nothing where no row has any.
+    /// One entry for each row.
     adapters: Vec<Option<&'a Adapter>>,
     cache: KvCache,
+    /// How many tokens each row may be continued by.
+    reserve: usize,
+    /// The layers of which states are kept.
+    layers: Vec<usize>,
     rows: Vec<Row>,
 }
 
@@ -106,9 +110,28 @@ impl<'a> Session<'a> {
         reserve: usize,
         layers: &[usize],
     ) -> Result<Self> {
+        Self::with_room(model, prompts, adapters, reserve, layers, 0)
+    }
+
+    /// The same with room for later prompts of up to `longest` tokens in the place of these (see
+    /// [`replace`](Self::replace)).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_room(
+        model: &'a LanguageModel,
+        prompts: Vec<TokenIds>,
+        adapters: Vec<Option<&'a Adapter>>,
+        reserve: usize,
+        layers: &[usize],
+        longest: usize,
+    ) -> Result<Self> {
         assert!(adapters.is_empty() || adapters.len() == prompts.len(), "one entry for each prompt, or none at all");
         let config = model.decoder.config();
-        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0).max(longest);
         if prompts.iter().any(|prompt| prompt.is_empty()) {
             return Err(Error::Setting {
                 setting: "prompt",
@@ -125,51 +148,90 @@ impl<'a> Session<'a> {
             let expected = "one that the model has";
             return Err(Error::Setting { setting: "layer", expected, actual: layer.to_string() });
         }
-        let inner: Vec<usize> = layers.iter().copied().filter(|layer| *layer < last_layer).collect();
-        let mut kept: Vec<Vec<Vec<f32>>> = vec![Vec::new(); prompts.len()];
-        let mut cache = model.decoder.cache(prompts.len(), longest + reserve);
-        let of = |rows: &Range<usize>| adapters.get(rows.clone()).unwrap_or_default();
-        // What an adapter makes of a beginning is its own.
-        let same = |a: usize, b: usize| match (of(&(a..a + 1)), of(&(b..b + 1))) {
-            ([Some(a)], [Some(b)]) => std::ptr::eq(*a, *b),
-            ([Some(_)], _) | (_, [Some(_)]) => false,
-            _ => true,
+        let n_rows = prompts.len();
+        let mut session = Self {
+            model,
+            adapters: if adapters.is_empty() { vec![None; n_rows] } else { adapters },
+            cache: model.decoder.cache(n_rows, longest + reserve),
+            reserve,
+            layers: layers.to_vec(),
+            rows: prompts.into_iter().map(Row::new).collect(),
         };
-        let sources = shared_beginnings(&prompts, same);
-        let mut logits = Vec::with_capacity(prompts.len());
-        // Rows that begin with another one's tokens copy what was computed for them. Neighbours of a kind are read
-        // together: nothing is padded, and no row sees another.
+        let sources = shared_beginnings(n_rows, |from, row| session.shared(from, row));
+        // Neighbours of a kind are read together: nothing is padded, and no row sees another.
         let mut first = 0;
         for run in sources.chunk_by(|a, b| a.is_some() == b.is_some()) {
-            let rows = first..first + run.len();
-            let rest = rows.clone().zip(run).map(|(row, source)| {
-                let (from, shared) = source.unwrap_or((row, 0));
-                cache.copy_beginning(from, row, shared);
-                TokenIds(prompts[row][shared..].to_vec())
-            });
-            let batch = TokenBatch::new(&rest.collect::<Vec<_>>());
-            let states = model.decoder.forward_cached(&batch, &mut cache, rows.clone(), of(&rows), &inner)?;
-            let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
-            logits.extend(model.logits_at(&states, &last)?);
-            for (at, layer) in layers.iter().enumerate() {
-                let layer = if *layer == last_layer { states.last.clone() } else { states.inner[at].clone() };
-                let values = read_back(layer)?;
-                let mut rest = values.as_slice();
-                for ((row, source), length) in rows.clone().zip(run).zip(batch.lengths()) {
-                    let (own, others) = rest.split_at(length * config.hidden_size);
-                    rest = others;
-                    let mut whole = match source {
-                        Some((from, shared)) => kept[*from][at][..shared * config.hidden_size].to_vec(),
-                        None => Vec::new(),
-                    };
-                    whole.extend_from_slice(own);
-                    kept[row].push(whole);
-                }
-            }
-            first = rows.end;
+            session.read_prompts(first..first + run.len(), run)?;
+            first += run.len();
         }
-        let row = |((prompt, logits), states)| Row::new(prompt, logits, states);
-        Ok(Self { model, adapters, cache, rows: prompts.into_iter().zip(logits).zip(kept).map(row).collect() })
+        Ok(session)
+    }
+
+    /// Reads another prompt in the place of row `row`, whose text is forgotten. What other rows write does not depend on it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); when it needs more room than there was made at the beginning.
+    pub fn replace(&mut self, row: usize, prompt: TokenIds, adapter: Option<&'a Adapter>) -> Result<()> {
+        let needed = prompt.len() + self.reserve;
+        if prompt.is_empty() || needed > self.cache.capacity() {
+            return Err(Error::ContextLength { needed, limit: self.cache.capacity() });
+        }
+        self.rows[row] = Row::new(prompt);
+        self.adapters[row] = adapter;
+        let others = (0..self.rows.len()).filter(|other| *other != row);
+        let source = others.filter_map(|other| self.shared(other, row)).max_by_key(|(_, shared)| *shared);
+        self.read_prompts(row..row + 1, &[source])
+    }
+
+    /// Whether both rows have one adapter, or none: what an adapter makes of a beginning is its own.
+    fn same_adapter(&self, a: usize, b: usize) -> bool {
+        match (self.adapters[a], self.adapters[b]) {
+            (Some(a), Some(b)) => std::ptr::eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    }
+
+    /// The row `from` and how many tokens the prompt of `row` shares with its, where that is worth it.
+    fn shared(&self, from: usize, row: usize) -> Option<(usize, usize)> {
+        let shared = shared_tokens(&self.rows[from].prompt, &self.rows[row].prompt)?;
+        self.same_adapter(from, row).then_some((from, shared))
+    }
+
+    /// Reads the prompts of `rows`. Those that begin with another row's tokens share what was computed for it.
+    fn read_prompts(&mut self, rows: Range<usize>, sources: &[Option<(usize, usize)>]) -> Result<()> {
+        let config = self.model.decoder.config();
+        let (last_layer, width) = (config.num_hidden_layers, config.hidden_size);
+        let inner: Vec<usize> = self.layers.iter().copied().filter(|layer| *layer < last_layer).collect();
+        let mut rest = Vec::with_capacity(rows.len());
+        for (row, source) in rows.clone().zip(sources) {
+            let (from, shared) = source.unwrap_or((row, 0));
+            self.cache.copy_beginning(from, row, shared);
+            rest.push(TokenIds(self.rows[row].prompt[shared..].to_vec()));
+        }
+        let batch = TokenBatch::new(&rest);
+        let adapters = &self.adapters[rows.clone()];
+        let adapters = if self.adapters.iter().all(Option::is_none) { &[] } else { adapters };
+        let states = self.model.decoder.forward_cached(&batch, &mut self.cache, rows.clone(), adapters, &inner)?;
+        let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
+        for (row, logits) in rows.clone().zip(self.model.logits_at(&states, &last)?) {
+            self.rows[row].logits = logits;
+        }
+        for at in 0..self.layers.len() {
+            let layer = if self.layers[at] == last_layer { states.last.clone() } else { states.inner[at].clone() };
+            let values = read_back(layer)?;
+            let mut rest = values.as_slice();
+            for ((row, source), length) in rows.clone().zip(sources).zip(batch.lengths()) {
+                let (own, others) = rest.split_at(length * width);
+                rest = others;
+                let mut whole = match source {
+                    Some((from, shared)) => self.rows[*from].states[at][..shared * width].to_vec(),
+                    None => Vec::new(),
+                };
+                whole.extend_from_slice(own);
+                self.rows[row].states.push(whole);
+            }
+        }
+        Ok(())
     }
 
     /// Logits of the token behind each row.
@@ -198,6 +260,29 @@ impl<'a> Session<'a> {
         seeds: &[u64],
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>> {
+        self.begin(rows, tokenizer, config, seeds)?;
+        let mut writing = rows.to_vec();
+        while !writing.is_empty() {
+            self.write_until_end(&mut writing, tokenizer, config, on_text)?;
+        }
+        rows.iter().map(|row| self.end(*row, tokenizer, config)).collect()
+    }
+
+    /// Makes rows ready to be written behind: the first half of [`generate`](Self::generate), for callers who
+    /// [`replace`](Self::replace) each row when it ends.
+    ///
+    /// # Errors
+    /// When a setting is outside its range.
+    ///
+    /// # Panics
+    /// When there is not one seed for each row.
+    pub fn begin(
+        &mut self,
+        rows: &[usize],
+        tokenizer: &Tokenizer,
+        config: &GenerateConfig,
+        seeds: &[u64],
+    ) -> Result<()> {
         config.validate()?;
         if config.min_tokens > 0 {
             let wait = tokenizer.decode(&config.wait)?;
@@ -207,22 +292,49 @@ impl<'a> Session<'a> {
             }
         }
         assert_eq!(seeds.len(), rows.len(), "one seed for each row");
-        let mut samplers: Vec<_> = seeds.iter().map(|seed| Sampler::new(config.sampling, *seed)).collect();
-        let mut writing = rows.to_vec();
-        while !writing.is_empty() {
-            for (index, sampler) in rows.iter().zip(&mut samplers) {
+        for (row, seed) in rows.iter().zip(seeds) {
+            self.rows[*row].sampler = Some(Sampler::new(config.sampling, *seed));
+        }
+        Ok(())
+    }
+
+    /// Writes on behind `rows` until at least one of them ends. Those that ended are taken out of `rows` and returned.
+    ///
+    /// # Errors
+    /// When `on_text` ends the work, or the device fails.
+    ///
+    /// # Panics
+    /// When a row was not made ready by [`begin`](Self::begin).
+    pub fn write_until_end(
+        &mut self,
+        rows: &mut Vec<usize>,
+        tokenizer: &Tokenizer,
+        config: &GenerateConfig,
+        on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<usize>> {
+        let mut ended = Vec::new();
+        while !rows.is_empty() && ended.is_empty() {
+            for index in rows.iter() {
                 let row = &mut self.rows[*index];
-                row.advance(tokenizer, config, sampler, &mut |text| on_text(*index, text))?;
+                row.advance(tokenizer, config, &mut |text| on_text(*index, text))?;
                 // The last token of a row that goes on is still to be read; what was taken back is forgotten.
                 if row.reason.is_none() {
                     let read = row.prompt.len() + row.written.len() - 1;
                     self.cache.truncate(*index, read.min(self.cache.length(*index)));
                 }
             }
-            writing.retain(|row| self.rows[*row].reason.is_none());
-            self.step(&writing)?;
+            ended.extend(rows.extract_if(.., |row| self.rows[*row].reason.is_some()));
+            self.step(rows)?;
         }
-        rows.iter().map(|row| self.rows[*row].finish(tokenizer, &config.stop_texts)).collect()
+        Ok(ended)
+    }
+
+    /// What was written behind a row.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn end(&mut self, row: usize, tokenizer: &Tokenizer, config: &GenerateConfig) -> Result<Generated> {
+        self.rows[row].finish(tokenizer, &config.stop_texts)
     }
 
     /// Reads the last token of each of these rows.
@@ -240,7 +352,11 @@ impl<'a> Session<'a> {
 
     /// Logits behind further tokens of these rows.
     fn read(&mut self, rows: &[usize], tokens: Vec<TokenIds>) -> Result<Vec<Vec<f32>>> {
-        let adapters: Vec<_> = rows.iter().filter_map(|row| self.adapters.get(*row).copied()).collect();
+        let adapters: Vec<_> = if self.adapters.iter().all(Option::is_none) {
+            Vec::new()
+        } else {
+            rows.iter().map(|row| self.adapters[*row]).collect()
+        };
         let batch = TokenBatch::new(&tokens);
         let states = self.model.decoder.forward_next(&batch, &mut self.cache, rows, &adapters)?;
         let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
@@ -266,21 +382,26 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Fewer shared tokens than this are read again rather than copied.
+/// Fewer shared tokens than this are read again.
 const WORTH_SHARING: usize = 16;
 
-/// For each prompt an earlier one of the `same` kind that begins alike, and how many tokens they share; none for those
-/// that are read from their first token, which are the only ones that others copy.
-fn shared_beginnings(prompts: &[TokenIds], same: impl Fn(usize, usize) -> bool) -> Vec<Option<(usize, usize)>> {
-    let mut sources: Vec<Option<(usize, usize)>> = Vec::with_capacity(prompts.len());
-    for (row, prompt) in prompts.iter().enumerate() {
-        let whole = (0..row).filter(|earlier| sources[*earlier].is_none() && same(*earlier, row));
-        let own = whole.map(|earlier| {
-            let shared = prompts[earlier].iter().zip(prompt.iter()).take_while(|(a, b)| a == b).count();
-            // The last token is read in any case: its state gives the logits.
-            (earlier, shared.min(prompt.len() - 1))
-        });
-        sources.push(own.max_by_key(|(_, shared)| *shared).filter(|(_, shared)| *shared >= WORTH_SHARING));
+/// How many tokens a prompt shares with the beginning of another, where that is worth it.
+fn shared_tokens(source: &[u32], prompt: &[u32]) -> Option<usize> {
+    let shared = source.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    // The last token is read in any case: its state gives the logits.
+    Some(shared.min(prompt.len() - 1)).filter(|shared| *shared >= WORTH_SHARING)
+}
+
+/// For each row an earlier one that begins alike, and how many tokens they share; none for those that are read from
+/// their first token, which are the only ones that others share.
+fn shared_beginnings(
+    n_rows: usize,
+    shared: impl Fn(usize, usize) -> Option<(usize, usize)>,
+) -> Vec<Option<(usize, usize)>> {
+    let mut sources: Vec<Option<(usize, usize)>> = Vec::with_capacity(n_rows);
+    for row in 0..n_rows {
+        let whole = (0..row).filter(|earlier| sources[*earlier].is_none());
+        sources.push(whole.filter_map(|earlier| shared(earlier, row)).max_by_key(|(_, shared)| *shared));
     }
     sources
 }
@@ -291,11 +412,12 @@ mod tests {
 
     #[test]
     fn prompts_that_begin_alike_name_one_source_that_is_read_whole() {
-        let ids = |tail: &[u32]| TokenIds((0..20).chain(tail.iter().copied()).collect());
-        let prompts = [ids(&[7]), ids(&[8, 9]), TokenIds(vec![1; 30]), ids(&[7]), TokenIds((0..10).collect())];
-        let sources = shared_beginnings(&prompts, |_, _| true);
+        let ids = |tail: &[u32]| -> Vec<u32> { (0..20).chain(tail.iter().copied()).collect() };
+        let prompts = [ids(&[7]), ids(&[8, 9]), vec![1; 30], ids(&[7]), (0..10).collect()];
+        let shared = |from: usize, row: usize| Some((from, shared_tokens(&prompts[from], &prompts[row])?));
+        let sources = shared_beginnings(5, shared);
         assert_eq!(sources, [None, Some((0, 20)), None, Some((0, 20)), None]);
-        let sources = shared_beginnings(&prompts, |a, b| (a == 3) == (b == 3));
+        let sources = shared_beginnings(5, |a, b| shared(a, b).filter(|_| (a == 3) == (b == 3)));
         assert_eq!(sources, [None, Some((0, 20)), None, None, None], "another kind shares nothing");
     }
 }

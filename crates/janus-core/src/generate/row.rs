@@ -25,6 +25,8 @@ pub(super) struct Row {
     end: Option<u32>,
     /// Of the token behind the last one that the cache holds.
     pub(super) logits: Vec<f32>,
+    /// Chooses its tokens, once it is written behind.
+    pub(super) sampler: Option<Sampler>,
     /// Hidden states of the prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
     pub(super) states: Vec<Vec<f32>>,
     /// Tokens that come next whatever the model says.
@@ -37,8 +39,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(prompt: TokenIds, logits: Vec<f32>, states: Vec<Vec<f32>>) -> Self {
-        Self { prompt, logits, states, ..Self::default() }
+    pub(super) fn new(prompt: TokenIds) -> Self {
+        Self { prompt, ..Self::default() }
     }
 
     /// The token to read next.
@@ -51,7 +53,6 @@ impl Row {
         &mut self,
         tokenizer: &Tokenizer,
         config: &GenerateConfig,
-        sampler: &mut Sampler,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<()> {
         if self.reason.is_some() {
@@ -66,6 +67,7 @@ impl Row {
         let next = match self.forced.pop_front() {
             Some(id) => id,
             None => {
+                let sampler = self.sampler.as_mut().expect("a row that is written behind was made ready");
                 let next = sampler.next(logits, &[&self.prompt, &self.written]);
                 match config.stop_ids.contains(&next) {
                     true if self.written.len() >= config.min_tokens => {

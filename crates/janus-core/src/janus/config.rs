@@ -10,6 +10,7 @@ use janus_http::VulnCategory;
 
 use super::votes::Votes;
 use crate::{
+    Error, Result,
     device::{DeviceChoice, Precision},
     generate::Sampling,
     prompt::Analysis,
@@ -153,6 +154,27 @@ impl Default for AssessConfig {
 }
 
 impl AssessConfig {
+    /// # Errors
+    /// When a setting is outside its range.
+    pub(super) fn validate(&self) -> Result<()> {
+        self.sampling.validate()?;
+        if let Some(prior) = self.prior.filter(|prior| !(*prior > 0.0 && *prior < 1.0)) {
+            let expected = "a share between 0 and 1";
+            return Err(Error::Setting { setting: "prior", expected, actual: prior.to_string() });
+        }
+        self.votes.validate(self.sampling)?;
+        if let Some(look) = self.second_look {
+            look.sampling.validate()?;
+            look.votes.validate(look.sampling)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a batch that one finding takes: votes are rows too.
+    pub(super) fn rows(&self) -> usize {
+        if self.analysis == Analysis::Full { self.votes.most } else { 1 }
+    }
+
     /// How much is written, as a record tells it.
     pub(super) fn budget(&self) -> Budget {
         let votes = (self.analysis == Analysis::Full).then_some(self.votes);

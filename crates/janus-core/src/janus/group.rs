@@ -39,7 +39,7 @@ impl Janus {
         // The verdict's line stands right behind the prompt where nothing else is asked for.
         let lead = if full || bundle.is_some() { &TokenIds::default() } else { &self.answers.alone.lead };
         // Each vote is a row of its own; rows with one prompt share what was computed for it.
-        let n_rows = if full { config.votes.most } else { 1 };
+        let n_rows = config.rows();
         let rows = group.iter().flat_map(|prepared| std::iter::repeat_n(prepared, n_rows));
         let prompts = rows.clone().map(|prepared| {
             let mut ids = prepared.ids.clone();
@@ -102,6 +102,19 @@ impl Janus {
         Ok(second)
     }
 
+    /// How analyses are written.
+    pub(super) fn writing(&self, config: &AssessConfig) -> Result<GenerateConfig> {
+        Ok(GenerateConfig {
+            sampling: config.sampling,
+            max_tokens: config.max_tokens,
+            min_tokens: config.min_tokens,
+            wait: self.tokenizer.encode_continuation(&config.wait)?,
+            stop_ids: self.stop_ids.clone(),
+            stop_texts: vec![VERDICT.to_owned()],
+            logprobs: false,
+        })
+    }
+
     /// The votes of each finding, round by round, until its outcome is decided.
     fn votes(
         &self,
@@ -110,15 +123,7 @@ impl Janus {
         config: &AssessConfig,
         progress: &mut dyn Progress,
     ) -> Result<Vec<Vec<Vote>>> {
-        let settings = GenerateConfig {
-            sampling: config.sampling,
-            max_tokens: config.max_tokens,
-            min_tokens: config.min_tokens,
-            wait: self.tokenizer.encode_continuation(&config.wait)?,
-            stop_ids: self.stop_ids.clone(),
-            stop_texts: vec![VERDICT.to_owned()],
-            logprobs: false,
-        };
+        let settings = self.writing(config)?;
         let most = config.votes.most;
         let mut votes: Vec<Vec<Vote>> = group.iter().map(|_| Vec::with_capacity(most)).collect();
         for first in (0..most).step_by(Votes::ROUND) {

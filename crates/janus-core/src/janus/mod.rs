@@ -4,6 +4,7 @@ mod adapters;
 mod answered;
 mod bundled;
 mod config;
+mod flow;
 mod group;
 mod reflect;
 mod states;
@@ -281,7 +282,7 @@ impl Janus {
         AssessConfig { variant, ..AssessConfig::default() }
     }
 
-    /// Assesses findings together, in groups of [`AssessConfig::batch_size`]. The outer error is one that concerns
+    /// Assesses findings together, [`AssessConfig::batch_size`] rows at a time. The outer error is one that concerns
     /// all, each inner one concerns its finding.
     ///
     /// # Errors
@@ -292,43 +293,55 @@ impl Janus {
         config: &AssessConfig,
         progress: &mut dyn Progress,
     ) -> Result<Vec<Result<Assessment>>> {
-        config.sampling.validate()?;
-        if let Some(prior) = config.prior.filter(|prior| !(*prior > 0.0 && *prior < 1.0)) {
-            let expected = "a share between 0 and 1";
-            return Err(Error::Setting { setting: "prior", expected, actual: prior.to_string() });
-        }
-        config.votes.validate(config.sampling)?;
-        if let Some(look) = config.second_look {
-            look.sampling.validate()?;
-            look.votes.validate(look.sampling)?;
-        }
-        let mut answers = Vec::with_capacity(findings.len());
+        let mut answers: Vec<Option<Result<Assessment>>> = findings.iter().map(|_| None).collect();
+        self.assess_each(findings, config, progress, |index, answer| {
+            answers[index] = Some(answer);
+            Ok::<(), Error>(())
+        })?;
+        Ok(answers.into_iter().map(|answer| answer.expect("every finding was answered or refused")).collect())
+    }
+
+    /// The same, with each answer handed to `sink` with the index of its finding as soon as it is there. Single analyses are
+    /// written in rows that are taken up again: where one ends, the next finding is read in its place.
+    ///
+    /// # Errors
+    /// As [`assess_batch`](Self::assess_batch); when `sink` fails.
+    pub fn assess_each<E: From<Error>>(
+        &self,
+        findings: &[(&HttpPair, &Claim)],
+        config: &AssessConfig,
+        progress: &mut dyn Progress,
+        mut sink: impl FnMut(usize, Result<Assessment>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        config.validate()?;
         let mut ready = Vec::new();
         for (index, (pair, claim)) in findings.iter().enumerate() {
             match self.prepare(index, pair, claim, config) {
-                Ok(prepared) => {
-                    ready.push(prepared);
-                    answers.push(None);
-                }
+                Ok(prepared) => ready.push(prepared),
                 Err(error) => {
-                    answers.push(Some(Err(error)));
+                    sink(index, Err(error))?;
                     progress.answered();
                 }
             }
         }
-        // Votes are rows of a batch too.
-        let votes = if config.analysis == Analysis::Full { config.votes.most } else { 1 };
-        for group in ready.chunks((config.batch_size / votes).max(1)) {
+        let mut answered = |prepared: &Prepared<'_>, answer: Assessment, progress: &mut dyn Progress| {
+            let answer = match config.second_look {
+                Some(look) => self.looked_at_again(prepared, answer, look, config, progress)?,
+                None => answer,
+            };
+            sink(prepared.index, Ok(answer))?;
+            progress.answered();
+            Ok(())
+        };
+        if config.analysis == Analysis::Full && config.votes.most == 1 && !ready.is_empty() {
+            return self.assess_flow(&ready, config, progress, answered);
+        }
+        for group in ready.chunks((config.batch_size / config.rows()).max(1)) {
             for (prepared, answer) in group.iter().zip(self.assess_group(group, config, progress)?) {
-                let answer = match config.second_look {
-                    Some(look) => self.looked_at_again(prepared, answer, look, config, progress)?,
-                    None => answer,
-                };
-                answers[prepared.index] = Some(Ok(answer));
-                progress.answered();
+                answered(prepared, answer, progress)?;
             }
         }
-        Ok(answers.into_iter().map(|answer| answer.expect("every finding was prepared or refused")).collect())
+        Ok(())
     }
 
     fn prepare<'f>(

@@ -166,7 +166,7 @@ impl Projections<'_> {
                 if total > 0 {
                     Rows::pack(self.isa, self.precision, &x, width)
                 } else {
-                    Rows::empty(self.precision, width)
+                    Rows::empty(self.isa, self.precision, width)
                 }
             }
             None => {

@@ -292,6 +292,8 @@ mod tests {
                     category: VulnCategory::Xss,
                     kind: None,
                     hard: None,
+                    words_seen: None,
+                    kind_seen: None,
                     is_vulnerable,
                     p_vulnerable: Some(called.map_or(0.4, |called| if called { 0.9 } else { 0.1 })),
                     called,

@@ -23,9 +23,14 @@ pub struct ResultFolder {
     pub spent: Vec<Spent>,
     /// Findings answered by what was trained in several ways.
     pub trials: Vec<Trial>,
+    /// Curves that were stored as numbers, `NAME.curves.json`, each with its name.
+    pub curves: Vec<(String, Curves)>,
     /// The seed that it was made with; it is the bootstrap's too.
     pub seed: u64,
 }
+
+/// What the name of a file of curves ends in.
+const CURVES: &str = ".curves.json";
 
 /// The curves of a trainer's log.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,22 +63,44 @@ impl ResultFolder {
             analyses: read_log(&folder.join("analyses.jsonl"))?,
             spent: read_log(&folder.join("scaling.jsonl"))?,
             trials: read_log(&folder.join("trials.jsonl"))?,
+            curves: read_curves(folder)?,
             seed,
         })
     }
 
-    /// The charts of its knobs, each with the name of its file.
+    /// The charts of its knobs and of its curves, each with the name of its file.
     pub fn charts(&self) -> Vec<(String, Chart)> {
         let answers = scaling::all_charts(&self.spent).into_iter().map(|(name, chart)| (name, Chart::Curves(chart)));
         let outcomes = trials::outcomes(&self.trials, self.seed);
         let training = trials::charts(&outcomes).into_iter();
-        answers.chain(training.map(|(knob, chart)| (knob.name().to_owned(), Chart::Intervals(chart)))).collect()
+        let training = training.map(|(knob, chart)| (knob.name().to_owned(), Chart::Intervals(chart)));
+        let stored = self.curves.iter().map(|(name, chart)| (name.clone(), Chart::Curves(chart.clone())));
+        answers.chain(training).chain(stored).collect()
     }
 
     /// Whether it holds no results at all.
     pub fn is_empty(&self) -> bool {
         self.predictions.is_empty() && self.spent.is_empty() && self.trials.is_empty()
     }
+}
+
+fn read_curves(folder: &Path) -> Result<Vec<(String, Curves)>> {
+    let io = |path: &Path, source| Error::Io { operation: "read", path: path.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| io(folder, source))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| io(folder, source))?;
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let Some(name) = name.strip_suffix(CURVES) else { continue };
+        let bytes = fs::read(&path).map_err(|source| io(&path, source))?;
+        let curves = serde_json::from_slice(&bytes).map_err(|source| Error::Line { path, line: 1, source })?;
+        found.push((name.to_owned(), curves));
+    }
+    found.sort_by(|one: &(String, Curves), other| one.0.cmp(&other.0));
+    Ok(found)
 }
 
 /// The last part of a folder's path, `.` and `..` followed.

@@ -2,6 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
+use janus_kernels::Isa;
 use rayon::prelude::*;
 
 pub struct Peaks {
@@ -13,7 +14,7 @@ pub struct Peaks {
     pub read: f64,
 }
 
-pub fn measure() -> Peaks {
+pub fn measure(isa: Isa) -> Peaks {
     let threads = rayon::current_num_threads();
     let fastest = |run: fn()| {
         (0..8)
@@ -35,7 +36,11 @@ pub fn measure() -> Peaks {
         .fold(f64::INFINITY, f64::min);
     Peaks {
         f32: rate(STEPS as f64 * 24.0 * LANES as f64 * 2.0, fastest(f32_sums)),
-        bf16: rate(STEPS as f64 * 24.0 * LANES as f64 * 4.0, fastest(bf16_sums)),
+        bf16: if isa.name() == "amx" {
+            rate(STEPS as f64 * 4.0 * (16 * 16 * 32) as f64 * 2.0, fastest(amx_sums))
+        } else {
+            rate(STEPS as f64 * 24.0 * LANES as f64 * 4.0, fastest(bf16_sums))
+        },
         read: (memory.len() * 8) as f64 / read / 1e9,
     }
 }
@@ -84,6 +89,40 @@ fn bf16_sums() {
         unsafe { sums() };
     }
 }
+
+/// Four products of two tiles of 16 x 32 numbers a step.
+#[cfg(target_arch = "x86_64")]
+fn amx_sums() {
+    let mut shapes = [0u8; 64];
+    shapes[0] = 1;
+    for tile in 0..8 {
+        shapes[16 + 2 * tile] = 64;
+        shapes[48 + tile] = 16;
+    }
+    // SAFETY: only called where the instruction set is there; tiles are zeros, and no memory is touched but `shapes`.
+    unsafe {
+        std::arch::asm!(
+            "ldtilecfg [{shapes}]",
+            "tilezero tmm4",
+            "tilezero tmm5",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm5",
+            "tdpbf16ps tmm1, tmm4, tmm5",
+            "tdpbf16ps tmm2, tmm4, tmm5",
+            "tdpbf16ps tmm3, tmm4, tmm5",
+            "dec {steps}",
+            "jnz 2b",
+            "tilerelease",
+            shapes = in(reg) shapes.as_ptr(),
+            steps = inout(reg) STEPS => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _,
+            options(nostack),
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn amx_sums() {}
 
 #[cfg(not(target_arch = "x86_64"))]
 fn f32_sums() {}

@@ -1,0 +1,120 @@
+//! Attention on AMX: queries are rows, and panels of keys and values are columns of tiles as they lie.
+
+use crate::{
+    amx::{self, ROWS, STEP},
+    attention::{AttentionConfig, LOWEST, UNSEEN, soften},
+    isa::{Isa, vectorized},
+    kv::KeyValues,
+    math::{exp, sum},
+    pack::along,
+    tile::MR,
+};
+
+/// Keys that are taken at a time: whole panels, and whole steps of words; the same for every query.
+const KEYS: usize = MR * STEP;
+
+/// Numbers of a row of scores: behind an odd panel stands one that nobody reads.
+const SCORES: usize = KEYS + MR;
+
+/// Up to [`ROWS`] queries of one key head attend to the tokens up to their positions; `store(index, output, log_sum)` takes
+/// what comes out. Each is computed alone, whatever its neighbours are.
+///
+/// # Panics
+/// When there are more, or the instruction set has no AMX.
+pub(crate) fn attend<'q>(
+    isa: Isa,
+    config: &AttentionConfig,
+    kv: &KeyValues,
+    kv_head: usize,
+    queries: &[(&'q [f32], usize)],
+    mut store: impl FnMut(usize, &[f32], f32),
+) {
+    assert!(isa.has_amx() && queries.len() <= ROWS, "{} queries of {ROWS} on {isa}", queries.len());
+    let (head_dim, precision) = (kv.head_dim, kv.precision);
+    let depth = precision.words(head_dim);
+    let padded = depth.next_multiple_of(STEP);
+    let mut packed = vec![0; ROWS * padded];
+    let mut scaled = vec![0.0; head_dim];
+    for ((query, _), packed) in queries.iter().zip(packed.chunks_exact_mut(padded)) {
+        scaled.iter_mut().zip(*query).for_each(|(scaled, value)| *scaled = value * config.scale);
+        along(isa, precision, &scaled, packed);
+    }
+    let panels = head_dim.div_ceil(MR);
+    let width = panels.next_multiple_of(2) * MR;
+    let mut output = vec![0.0; ROWS * width];
+    let mut scores = vec![0.0; ROWS * SCORES];
+    let mut weights = vec![0; ROWS * KEYS / 2];
+    let (mut largest, mut total) = ([LOWEST; ROWS], [0.0; ROWS]);
+    let sees = |position: usize| (position + 1).saturating_sub(config.window);
+    let first = queries.iter().map(|(_, position)| sees(*position)).min().unwrap_or(0);
+    let last = queries.iter().map(|(_, position)| *position).max().unwrap_or(0);
+    // SAFETY: the instruction set has AMX; nothing below asks for other tiles.
+    let tiles = unsafe { amx::Tiles::<MR, MR>::configure() };
+    let product = |depth: usize, a: &[u32], width: usize, b: [&[u32]; 2], c: &mut [f32], stride: usize, add: bool| {
+        let a = [0, amx::HEIGHT].map(|row| &a[row * width..][..(amx::HEIGHT - 1) * width + depth.next_multiple_of(STEP)]);
+        assert!(b.iter().all(|b| b.len() >= depth * MR) && c.len() >= (ROWS - 1) * stride + 2 * MR);
+        // SAFETY: the lengths are checked above; rows are 0 from `depth` to the end of its step.
+        unsafe {
+            tiles.product(depth, a.map(<[u32]>::as_ptr), width, b.map(<[u32]>::as_ptr), c.as_mut_ptr(), stride, add);
+        }
+    };
+    for begin in (first / KEYS * KEYS..=last).step_by(KEYS) {
+        let n_keys = (last + 1 - begin).next_multiple_of(MR).min(KEYS);
+        let end = n_keys / MR;
+        for panel in (0..end).step_by(2) {
+            let b = [panel, (panel + 1).min(end - 1)].map(|panel| kv.key_panel(kv_head, begin + panel * MR));
+            product(depth, &packed, padded, b, &mut scores[panel * MR..], SCORES, false);
+        }
+        let words = n_keys / 2;
+        for (row, (_, position)) in queries.iter().enumerate() {
+            let scores = &mut scores[row * SCORES..][..n_keys];
+            if let Some(cap) = config.softcap {
+                soften(isa, cap, scores);
+            }
+            // What stands behind the token, and what its window has left.
+            scores[(position + 1).saturating_sub(begin).min(n_keys)..].fill(UNSEEN);
+            scores[..sees(*position).saturating_sub(begin).min(n_keys)].fill(UNSEEN);
+            let rescale = weigh(isa, scores, &mut largest[row], &mut total[row]);
+            if rescale != 1.0 {
+                output[row * width..][..width].iter_mut().for_each(|sum| *sum *= rescale);
+            }
+            let weights = &mut weights[row * (KEYS / 2)..][..KEYS / 2];
+            along(isa, precision, scores, weights);
+            weights[words..words.next_multiple_of(STEP)].fill(0);
+        }
+        for panel in (0..panels).step_by(2) {
+            let b = [panel, (panel + 1).min(panels - 1)]
+                .map(|panel| kv.value_panel(kv_head, panel, begin / 2..begin / 2 + words));
+            product(words, &weights, KEYS / 2, b, &mut output[panel * MR..], width, true);
+        }
+    }
+    for (row, output) in output.chunks_exact_mut(width).enumerate().take(queries.len()) {
+        let output = &mut output[..head_dim];
+        output.iter_mut().for_each(|sum| *sum /= total[row]);
+        store(row, output, largest[row] + total[row].ln());
+    }
+}
+
+vectorized! {
+    /// Scores become weights against the largest so far; gives what brings earlier sums to the same scale.
+    fn weigh(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+        let mut lanes = [*largest; 16];
+        let (sixteens, rest) = scores.as_chunks::<16>();
+        for scores in sixteens {
+            for (most, score) in lanes.iter_mut().zip(scores) {
+                *most = if *score > *most { *score } else { *most };
+            }
+        }
+        let mut most = *largest;
+        for score in lanes.iter().chain(rest) {
+            most = if *score > most { *score } else { most };
+        }
+        for score in scores.iter_mut() {
+            *score = exp(*score - most);
+        }
+        let rescale = exp(*largest - most);
+        *total = *total * rescale + sum(scores.len(), |at| scores[at]);
+        *largest = most;
+        rescale
+    }
+}
