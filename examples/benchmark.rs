@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use janus_eval::Study;
 use janus_examples::{
-    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SetArgs, SystemsArgs, asked_report, redraw, report, run,
+    AblationArgs, Bar, CommonArgs, GeneralArgs, ModelArgs, ReportArgs, SetArgs, SystemsArgs, asked_report, redraw,
+    report, run,
 };
 
 /// Evaluates the base model, adapters, bundles and the controls, stores every prediction, and makes the tables from them.

@@ -22,6 +22,7 @@ WAYS = [
     ("f32, AVX2", "f32", "avx2"),
     ("bf16, AVX2", "bf16", "avx2"),
     ("int8, AVX-512 VNNI", "int8", "avx512bf16"),
+    ("bf16, AMX", "bf16", "amx"),
 ]
 
 

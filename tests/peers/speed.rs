@@ -46,8 +46,9 @@ fn main() {
         "decode_1" | "decode_8" => {
             let (rows, prompt) = if work == "decode_1" { (1, 128) } else { (8, 512) };
             let mut cache = model.decoder.cache(rows, prompt + 129);
-            let prompts = TokenBatch::new(&vec![ids(prompt); rows]);
-            let _ = model.decoder.forward_cached(&prompts, &mut cache, 0..rows, &[], &[]).expect("fits");
+            let read = TokenBatch::new(&[ids(prompt)]);
+            let _ = model.decoder.forward_cached(&read, &mut cache, 0..1, &[], &[]).expect("fits");
+            (1..rows).for_each(|row| cache.share_beginning(0, row, prompt));
             let all: Vec<usize> = (0..rows).collect();
             let run = || {
                 (0..rows).for_each(|row| cache.truncate(row, prompt));

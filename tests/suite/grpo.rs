@@ -283,7 +283,8 @@ fn the_trap_is_real_with_the_naive_reward_and_closed_with_ours() {
     ];
     let title = "The trap: a tiny policy that can flip, look at the page, or keep".to_owned();
     let chart = Curves { title, x_label: "step".to_owned(), y_label: "share".to_owned(), curves, marks: Vec::new() };
-    fs::write(folder.join("trap.curves.json"), serde_json::to_string(&chart).expect("numbers") + "\n").expect("written");
+    fs::write(folder.join("trap.curves.json"), serde_json::to_string(&chart).expect("numbers") + "\n")
+        .expect("written");
     chart.write(&folder.join("trap")).expect("drawn");
 }
 

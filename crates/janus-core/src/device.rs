@@ -131,10 +131,13 @@ pub struct Compute {
     int8: bool,
 }
 
-/// Everything that decides the bits of a result: the device, whether our kernels compute, the precision.
+/// Everything that decides the bits of a result: the device, whether our kernels compute and with what, the precision.
 impl fmt::Display for Compute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.is_fused() { "kernels" } else { "primitives" };
+        #[cfg(feature = "kernels")]
+        let by = if self.is_fused() { janus_kernels::Isa::best().name() } else { "primitives" };
+        #[cfg(not(feature = "kernels"))]
+        let by = "primitives";
         write!(f, "{}, {by}, {}", self.choice.name(), self.precision())
     }
 }

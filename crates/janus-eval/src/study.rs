@@ -150,6 +150,33 @@ impl NamedBundle {
     }
 }
 
+/// What is found out about a set once, for every system that is asked.
+struct Known {
+    groups: Vec<usize>,
+    reader: Option<Reader>,
+    familiar: Option<Familiar>,
+}
+
+impl Known {
+    fn of(set: &LabelledSet, writes: bool, seed: u64) -> Self {
+        Self {
+            groups: split::groups(&set.samples),
+            reader: writes.then(|| Reader::fit(&set.training, seed)).flatten(),
+            familiar: Familiar::of(&set.training),
+        }
+    }
+
+    fn evaluated<'a>(&'a self, set: &'a LabelledSet) -> Evaluated<'a> {
+        Evaluated {
+            part: &set.name,
+            samples: &set.samples,
+            groups: &self.groups,
+            reader: self.reader.as_ref(),
+            familiar: self.familiar.as_ref(),
+        }
+    }
+}
+
 /// A model behind a server: its name in tables, and how it is asked.
 pub struct GeneralModel<'a> {
     /// Its name in tables.
@@ -222,16 +249,8 @@ impl Study {
         general: Option<GeneralModel<'_>>,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let groups = split::groups(&set.samples);
-        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
-        let familiar = Familiar::of(&set.training);
-        let evaluated = Evaluated {
-            part: &set.name,
-            samples: &set.samples,
-            groups: &groups,
-            reader: reader.as_ref(),
-            familiar: familiar.as_ref(),
-        };
+        let known = Known::of(set, self.analyses.is_some(), self.seed);
+        let evaluated = known.evaluated(set);
         let trained = if set.training.is_empty() { [].as_slice() } else { &Control::TRAINED };
         for control in Control::UNTRAINED.iter().chain(trained) {
             let missing = evaluated.missing(control.name(), &self.predictions.1);
@@ -274,16 +293,8 @@ impl Study {
         store: &mut dyn StateStore,
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let groups = split::groups(&set.samples);
-        let reader = self.analyses.is_some().then(|| Reader::fit(&set.training, self.seed)).flatten();
-        let familiar = Familiar::of(&set.training);
-        let evaluated = Evaluated {
-            part: &set.name,
-            samples: &set.samples,
-            groups: &groups,
-            reader: reader.as_ref(),
-            familiar: familiar.as_ref(),
-        };
+        let known = Known::of(set, self.analyses.is_some(), self.seed);
+        let evaluated = known.evaluated(set);
         let (system, done) = (named.system(config), self.predictions.1.clone());
         if config.assess.analysis == Analysis::None {
             let head = HeadUnderTest { system: &system, bundle: &named.bundle, adapter: &named.adapter };

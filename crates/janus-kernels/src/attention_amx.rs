@@ -5,7 +5,7 @@ use crate::{
     attention::{AttentionConfig, LOWEST, UNSEEN, soften},
     isa::{Isa, vectorized},
     kv::KeyValues,
-    math::{exp, sum},
+    math::exp,
     pack::along,
     tile::MR,
 };
@@ -51,7 +51,8 @@ pub(crate) fn attend<'q>(
     // SAFETY: the instruction set has AMX; nothing below asks for other tiles.
     let tiles = unsafe { amx::Tiles::<MR, MR>::configure() };
     let product = |depth: usize, a: &[u32], width: usize, b: [&[u32]; 2], c: &mut [f32], stride: usize, add: bool| {
-        let a = [0, amx::HEIGHT].map(|row| &a[row * width..][..(amx::HEIGHT - 1) * width + depth.next_multiple_of(STEP)]);
+        let a =
+            [0, amx::HEIGHT].map(|row| &a[row * width..][..(amx::HEIGHT - 1) * width + depth.next_multiple_of(STEP)]);
         assert!(b.iter().all(|b| b.len() >= depth * MR) && c.len() >= (ROWS - 1) * stride + 2 * MR);
         // SAFETY: the lengths are checked above; rows are 0 from `depth` to the end of its step.
         unsafe {
@@ -109,11 +110,20 @@ vectorized! {
         for score in lanes.iter().chain(rest) {
             most = if *score > most { *score } else { most };
         }
-        for score in scores.iter_mut() {
+        let mut sums = [0.0; 16];
+        let (sixteens, rest) = scores.as_chunks_mut::<16>();
+        for scores in sixteens {
+            for (score, sum) in scores.iter_mut().zip(&mut sums) {
+                *score = exp(*score - most);
+                *sum += *score;
+            }
+        }
+        for (score, sum) in rest.iter_mut().zip(&mut sums) {
             *score = exp(*score - most);
+            *sum += *score;
         }
         let rescale = exp(*largest - most);
-        *total = *total * rescale + sum(scores.len(), |at| scores[at]);
+        *total = *total * rescale + sums.iter().sum::<f32>();
         *largest = most;
         rescale
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::{
     Precision,
-    attention_amx,
     attention::{AttentionConfig, KEYS, LOWEST, UNSEEN, soften},
+    attention_amx,
     isa::{Isa, Set, vectorized},
     kv::KeyValues,
     math::exp,

@@ -31,14 +31,20 @@ struct Cut {
     /// Words of rows, and panels of them, that one task takes at most.
     rows: usize,
     panels: usize,
+    /// Panels of columns that are read or unpacked together, and panels of rows that pass all of them before the next do.
+    together: usize,
+    near: usize,
 }
 
 impl Cut {
     /// 32 columns of a run stay in the second cache, and so do a task's rows beside them.
-    const SIDE_BY_SIDE: Self = Self { depth: 1024, turned: 512, columns: 12, rows: 80 << 10, panels: 16 };
+    const SIDE_BY_SIDE: Self =
+        Self { depth: 1024, turned: 512, columns: 12, rows: 80 << 10, panels: 16, together: 1, near: 16 };
 
-    /// Here the columns stay in the first cache, for tiles are read faster than the second one gives.
-    const BEHIND: Self = Self { depth: 320, turned: 320, columns: 6, rows: 256 << 10, panels: 64 };
+    /// Products take so little time here that weights are unpacked once for many rows, and that what the second cache holds
+    /// is all columns of a task beside a few rows and their sums.
+    const BEHIND: Self =
+        Self { depth: 320, turned: 320, columns: 6, rows: 320 << 10, panels: 64, together: 6, near: 8 };
 
     fn of(layout: Layout) -> &'static Self {
         match layout {
@@ -97,14 +103,22 @@ pub(crate) fn gemm_parts(isa: Isa, rows: &Rows, parts: &[Part<'_>], out: &mut [f
     parallel::each(tasks.len(), work, |task| {
         let (index, columns, panels) = &tasks[task];
         let Part { weight, n, offset } = &parts[*index];
-        let mut scratch = weight.scratch(cut.depth.min(depth));
+        let mut scratch = weight.scratch(cut.together.min(columns.len()) * cut.depth.min(depth));
         for (step, words) in chunks(depth, cut.depth).enumerate() {
-            for column in columns.clone() {
-                let panel = n.start / NR + column;
-                let b = weight.stretch(isa, panel, words.clone(), &mut scratch);
-                let block = Block { rows, panels: panels.clone(), words: words.clone(), b };
-                let place = Place { out: &out, stride, column: offset + column * NR, n: NR.min(n.len() - column * NR) };
-                block.run(&kernel, &place, store == Store::Add || step > 0);
+            for columns in pieces(columns.clone(), cut.together) {
+                let mut parts = scratch.words_mut().chunks_exact_mut(words.len() * NR);
+                let of = |column| {
+                    weight.stretch(isa, n.start / NR + column, words.clone(), parts.next().unwrap_or_default())
+                };
+                let stretches: Vec<&[u32]> = columns.clone().map(of).collect();
+                for near in pieces(panels.clone(), cut.near) {
+                    for (column, b) in columns.clone().zip(&stretches) {
+                        let block = Block { rows, panels: near.clone(), words: words.clone(), b };
+                        let n = NR.min(n.len() - column * NR);
+                        let place = Place { out: &out, stride, column: offset + column * NR, n };
+                        block.run(&kernel, &place, store == Store::Add || step > 0);
+                    }
+                }
             }
         }
     });
@@ -176,7 +190,11 @@ impl Kernel {
     /// # Panics
     /// When the rows were packed for another instruction set.
     fn of(isa: Isa, rows: &Rows) -> Self {
-        assert_eq!(rows.layout, Layout::of(isa, rows.precision), "rows are packed for the instruction set that computes");
+        assert_eq!(
+            rows.layout,
+            Layout::of(isa, rows.precision),
+            "rows are packed for the instruction set that computes"
+        );
         match rows.layout {
             Layout::SideBySide => Self::Vectors(tiles(isa, rows.precision)),
             Layout::Behind => Self::Amx,
@@ -291,5 +309,10 @@ impl Block<'_> {
 
 /// `0..length` in pieces of up to `size`.
 fn chunks(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    (0..length).step_by(size).map(move |start| start..(start + size).min(length))
+    pieces(0..length, size)
+}
+
+/// A range in pieces of up to `size`.
+fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    range.clone().step_by(size).map(move |start| start..(start + size).min(range.end))
 }

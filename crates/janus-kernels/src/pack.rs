@@ -215,12 +215,12 @@ impl Panels {
         isa: Isa,
         panel: usize,
         words: Range<usize>,
-        scratch: &'a mut Buffer,
+        scratch: &'a mut [u32],
     ) -> &'a [u32] {
         match &self.held {
             Held::Words(held) => &held.words()[(panel * self.depth() + words.start) * NR..][..words.len() * NR],
             Held::Blocks(blocks) => {
-                let out = &mut scratch.words_mut()[..words.len() * NR];
+                let out = &mut scratch[..words.len() * NR];
                 blocks.panel(isa, panel, words.start / PAIRS..words.end / PAIRS, out);
                 out
             }
@@ -348,7 +348,7 @@ impl Panels {
         let per_panel = NR * self.precision.words(NR);
         let mut scratch = self.scratch(words.len());
         for (out, first) in out.chunks_mut(per_panel).zip(rows.step_by(NR)) {
-            let source = self.stretch(isa, first / NR, words.clone(), &mut scratch);
+            let source = self.stretch(isa, first / NR, words.clone(), scratch.words_mut());
             match self.precision {
                 Precision::F32 => {
                     let n_rows = out.len() / NR;

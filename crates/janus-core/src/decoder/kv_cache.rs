@@ -68,8 +68,12 @@ impl KvCache {
         self.lengths[row] = length;
     }
 
-    /// Makes a row begin with the first `length` tokens of another one, and hold nothing else.
-    pub(crate) fn copy_beginning(&mut self, from: usize, to: usize, length: usize) {
+    /// Makes a row begin with the first `length` tokens of another one, and hold nothing else. With our kernels both share
+    /// what is there, until one of them writes into it.
+    ///
+    /// # Panics
+    /// When the other row holds fewer.
+    pub fn share_beginning(&mut self, from: usize, to: usize, length: usize) {
         assert!(length <= self.lengths[from], "a row of {} tokens has no first {length}", self.lengths[from]);
         self.lengths[to] = length;
         if from == to || length == 0 {
@@ -89,9 +93,9 @@ impl KvCache {
             Layers::Packed(layers) => {
                 for layer in layers {
                     let mut rows = layer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    let mut copy = rows[from].clone();
-                    copy.truncate(length);
-                    rows[to] = copy;
+                    let mut shared = rows[from].clone();
+                    shared.truncate(length);
+                    rows[to] = shared;
                 }
             }
         }

@@ -205,7 +205,7 @@ impl<'a> Session<'a> {
         let mut rest = Vec::with_capacity(rows.len());
         for (row, source) in rows.clone().zip(sources) {
             let (from, shared) = source.unwrap_or((row, 0));
-            self.cache.copy_beginning(from, row, shared);
+            self.cache.share_beginning(from, row, shared);
             rest.push(TokenIds(self.rows[row].prompt[shared..].to_vec()));
         }
         let batch = TokenBatch::new(&rest);

@@ -36,8 +36,7 @@ impl Janus {
         let start = Instant::now();
         let (prompts, adapters) =
             first.iter().map(|prepared| (prepared.ids.clone(), prepared.adapter())).collect::<(Vec<_>, Vec<_>)>();
-        let mut session =
-            Session::with_room(&self.model, prompts, adapters, self.reserve(config), &layers, longest)?;
+        let mut session = Session::with_room(&self.model, prompts, adapters, self.reserve(config), &layers, longest)?;
         let settings = self.writing(config)?;
         let width = self.model.decoder.config().hidden_size;
         let open = |prepared: &'p Prepared<'p>, states: &[Vec<f32>], start| -> Result<Open<'p>> {

@@ -75,7 +75,8 @@ pub(super) fn gains(predictions: &[Prediction], seed: u64) -> String {
             let gain = with_interval(gain(&pairs), interval, 100.0, 1);
             let (part, system) = name;
             // Writing to a string cannot fail.
-            let _ = writeln!(out, "| {part} | {system} | {slice} | {} | {own:.1} | {theirs:.1} | {gain} |", pairs.len());
+            let _ =
+                writeln!(out, "| {part} | {system} | {slice} | {} | {own:.1} | {theirs:.1} | {gain} |", pairs.len());
             lines += 1;
         }
     }
