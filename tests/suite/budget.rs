@@ -82,6 +82,79 @@ fn forced_budgets_are_kept_to_the_token_and_no_row_sees_another() {
 }
 
 #[test]
+fn rows_that_are_taken_up_again_write_what_they_would_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for precision in [Precision::F32, Precision::Auto] {
+        let janus = tiny(folder.path(), precision);
+        let texts = ["a first, the longest of all five", "two", "three of them", "a first, and another end", "five"];
+        let prompts = texts.map(|text| janus.tokenizer().encode_template(text).expect("encodes"));
+        let config = GenerateConfig {
+            sampling: Sampling { temperature: 1.5, ..Sampling::default() },
+            max_tokens: 24,
+            stop_ids: (0..40).collect(),
+            ..GenerateConfig::default()
+        };
+        let tokenizer = janus.tokenizer();
+        let on_text = &mut |_: usize, _: &str| ControlFlow::Continue(());
+        let seed = |prompt: usize| 7 + prompt as u64;
+        let alone = |prompt: usize| {
+            let mut session =
+                Session::new(janus.model(), vec![prompts[prompt].clone()], Vec::new(), 25, &[1]).expect("fits");
+            let states = session.states(0).to_vec();
+            let on_text = &mut |_: usize, _: &str| ControlFlow::Continue(());
+            (session.generate(&[0], tokenizer, &config, &[seed(prompt)], on_text).expect("writes").remove(0), states)
+        };
+        let mut session =
+            Session::with_room(janus.model(), prompts[1..3].to_vec(), Vec::new(), 25, &[1], 40).expect("fits");
+        let (mut holds, mut waiting) = ([1, 2], vec![3, 0, 4]);
+        let mut states = [session.states(0).to_vec(), session.states(1).to_vec()];
+        session.begin(&[0, 1], tokenizer, &config, &[seed(1), seed(2)]).expect("ready");
+        let (mut writing, mut written) = (vec![0, 1], Vec::new());
+        while !writing.is_empty() {
+            for row in session.write_until_end(&mut writing, tokenizer, &config, on_text).expect("writes") {
+                let ended = session.end(row, tokenizer, &config).expect("decodes");
+                written.push(ended.ids.len());
+                assert_eq!((ended, states[row].clone()), alone(holds[row]), "prompt {} in row {row}", holds[row]);
+                let Some(next) = waiting.pop() else { continue };
+                session.replace(row, prompts[next].clone(), None).expect("fits");
+                session.begin(&[row], tokenizer, &config, &[seed(next)]).expect("ready");
+                (holds[row], states[row]) = (next, session.states(row).to_vec());
+                writing.push(row);
+            }
+            writing.sort_unstable();
+        }
+        assert_eq!(written.len(), 5);
+        assert!(written.iter().any(|length| *length != written[0]), "they end at different times: {written:?}");
+        let error = session.replace(0, TokenIds(vec![1; 70]), None).expect_err("no room");
+        assert!(error.to_string().contains("95"), "{error}");
+    }
+}
+
+#[test]
+fn findings_are_answered_the_same_in_any_number_of_rows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let janus = tiny(folder.path(), Precision::Auto);
+    let pairs = ["%3Cb%3E", "x", "%22y", "%3Cscript%3E", "zz"].map(pair);
+    let claim = Claim::new(VulnCategory::Xss).with_parameter("q");
+    let findings: Vec<_> = pairs.iter().map(|pair| (pair, &claim)).collect();
+    let sampling = Sampling { temperature: 1.5, ..Sampling::default() };
+    let told = |batch_size: usize| {
+        let config = AssessConfig { max_tokens: 12, sampling, batch_size, ..AssessConfig::default() };
+        let mut answers = vec![None; findings.len()];
+        let each = janus.assess_each(&findings, &config, &mut (), |index, answer| {
+            let verdict = answer.expect("fits").verdict;
+            assert!(answers[index].replace((verdict.p_vulnerable, verdict.analysis, verdict.tokens)).is_none());
+            Ok::<(), janus_core::Error>(())
+        });
+        each.expect("answered");
+        answers
+    };
+    let all = told(5);
+    assert!(all.iter().all(Option::is_some));
+    assert_eq!((told(1), told(2)), (all.clone(), all));
+}
+
+#[test]
 fn votes_are_the_same_in_any_company_and_end_early() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let janus = tiny(folder.path(), Precision::F32);
