@@ -21,12 +21,12 @@ const SCORES: usize = KEYS + MR;
 ///
 /// # Panics
 /// When there are more, or the instruction set has no AMX.
-pub(crate) fn attend<'q>(
+pub(crate) fn attend(
     isa: Isa,
     config: &AttentionConfig,
     kv: &KeyValues,
     kv_head: usize,
-    queries: &[(&'q [f32], usize)],
+    queries: &[(&[f32], usize)],
     mut store: impl FnMut(usize, &[f32], f32),
 ) {
     assert!(isa.has_amx() && queries.len() <= ROWS, "{} queries of {ROWS} on {isa}", queries.len());
@@ -75,10 +75,7 @@ pub(crate) fn attend<'q>(
             // What stands behind the token, and what its window has left.
             scores[(position + 1).saturating_sub(begin).min(n_keys)..].fill(UNSEEN);
             scores[..sees(*position).saturating_sub(begin).min(n_keys)].fill(UNSEEN);
-            let rescale = weigh(isa, scores, &mut largest[row], &mut total[row]);
-            if rescale != 1.0 {
-                output[row * width..][..width].iter_mut().for_each(|sum| *sum *= rescale);
-            }
+            weigh(isa, scores, &mut largest[row], &mut total[row], &mut output[row * width..][..width]);
             let weights = &mut weights[row * (KEYS / 2)..][..KEYS / 2];
             along(isa, precision, scores, weights);
             weights[words..words.next_multiple_of(STEP)].fill(0);
@@ -97,8 +94,8 @@ pub(crate) fn attend<'q>(
 }
 
 vectorized! {
-    /// Scores become weights against the largest so far; gives what brings earlier sums to the same scale.
-    fn weigh(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+    /// Scores become weights against the largest so far; what was summed before is brought to the same scale.
+    fn weigh(scores: &mut [f32], largest: &mut f32, total: &mut f32, output: &mut [f32]) {
         let mut lanes = [*largest; 16];
         let (sixteens, rest) = scores.as_chunks::<16>();
         for scores in sixteens {
@@ -106,10 +103,10 @@ vectorized! {
                 *most = if *score > *most { *score } else { *most };
             }
         }
-        let mut most = *largest;
-        for score in lanes.iter().chain(rest) {
-            most = if *score > most { *score } else { most };
+        for (most, score) in lanes.iter_mut().zip(rest) {
+            *most = if *score > *most { *score } else { *most };
         }
+        let most = folded(lanes, |one, other| if other > one { other } else { one });
         let mut sums = [0.0; 16];
         let (sixteens, rest) = scores.as_chunks_mut::<16>();
         for scores in sixteens {
@@ -123,8 +120,23 @@ vectorized! {
             *sum += *score;
         }
         let rescale = exp(*largest - most);
-        *total = *total * rescale + sums.iter().sum::<f32>();
+        *total = *total * rescale + folded(sums, |one, other| one + other);
+        if *largest != most {
+            for output in output {
+                *output *= rescale;
+            }
+        }
         *largest = most;
-        rescale
     }
+}
+
+/// All lanes as one, half and half.
+#[inline(always)]
+fn folded(mut lanes: [f32; 16], of: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = of(lanes[lane], lanes[lane + half]);
+        }
+    }
+    lanes[0]
 }

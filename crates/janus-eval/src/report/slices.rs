@@ -26,6 +26,9 @@ const SLICES: [Slice; 7] = [
     ("rules wrong or silent", |_, rules_right| !rules_right),
 ];
 
+/// What a system said of a part, by sample: its first answer, and whether each seed was right.
+type Answers<'p> = BTreeMap<&'p str, (&'p Prediction, Vec<bool>)>;
+
 /// One sample: how many of a system's seeds were right of it, as a share, and whether the rules were.
 type Pair = (f64, f64);
 
@@ -38,7 +41,7 @@ pub(super) fn gains(predictions: &[Prediction], seed: u64) -> String {
     let controls = known_controls();
     // By part and system, in the order of their first answers.
     let mut names: Vec<(&str, String)> = Vec::new();
-    let mut answers: HashMap<(&str, String), BTreeMap<&str, (&Prediction, Vec<bool>)>> = HashMap::new();
+    let mut answers: HashMap<(&str, String), Answers<'_>> = HashMap::new();
     for one in predictions.iter().filter(|one| !controls.contains(&&*one.system)) {
         let name = (one.part.as_str(), without_seed(&one.system));
         let own = answers.entry(name.clone()).or_default();
