@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Keys that are taken at a time: whole panels, and whole steps of words; the same for every query.
-const KEYS: usize = MR * STEP;
+pub(crate) const KEYS: usize = MR * STEP;
 
 /// Numbers of a row of scores: behind an odd panel stands one that nobody reads.
-const SCORES: usize = KEYS + MR;
+pub(crate) const SCORES: usize = KEYS + MR;
 
 /// Up to [`ROWS`] queries of one key head attend to the tokens up to their positions; `store(index, output, log_sum)` takes
 /// what comes out. Each is computed alone, whatever its neighbours are.
@@ -29,7 +29,7 @@ pub(crate) fn attend(
     queries: &[(&[f32], usize)],
     mut store: impl FnMut(usize, &[f32], f32),
 ) {
-    assert!(isa.has_amx() && queries.len() <= ROWS, "{} queries of {ROWS} on {isa}", queries.len());
+    assert!(queries.len() <= ROWS, "{} queries of {ROWS}", queries.len());
     let (head_dim, precision) = (kv.head_dim, kv.precision);
     let depth = precision.words(head_dim);
     let padded = depth.next_multiple_of(STEP);
@@ -45,26 +45,15 @@ pub(crate) fn attend(
     let mut scores = vec![0.0; ROWS * SCORES];
     let mut weights = vec![0; ROWS * KEYS / 2];
     let (mut largest, mut total) = ([LOWEST; ROWS], [0.0; ROWS]);
-    let sees = |position: usize| (position + 1).saturating_sub(config.window);
-    let first = queries.iter().map(|(_, position)| sees(*position)).min().unwrap_or(0);
+    let first = queries.iter().map(|(_, position)| sees(*position, config.window)).min().unwrap_or(0);
     let last = queries.iter().map(|(_, position)| *position).max().unwrap_or(0);
-    // SAFETY: the instruction set has AMX; nothing below asks for other tiles.
-    let tiles = unsafe { amx::Tiles::<MR, MR>::configure() };
-    let product = |depth: usize, a: &[u32], width: usize, b: [&[u32]; 2], c: &mut [f32], stride: usize, add: bool| {
-        let a =
-            [0, amx::HEIGHT].map(|row| &a[row * width..][..(amx::HEIGHT - 1) * width + depth.next_multiple_of(STEP)]);
-        assert!(b.iter().all(|b| b.len() >= depth * MR) && c.len() >= (ROWS - 1) * stride + 2 * MR);
-        // SAFETY: the lengths are checked above; rows are 0 from `depth` to the end of its step.
-        unsafe {
-            tiles.product(depth, a.map(<[u32]>::as_ptr), width, b.map(<[u32]>::as_ptr), c.as_mut_ptr(), stride, add);
-        }
-    };
+    let product = Product::new(isa);
     for begin in (first / KEYS * KEYS..=last).step_by(KEYS) {
         let n_keys = (last + 1 - begin).next_multiple_of(MR).min(KEYS);
         let end = n_keys / MR;
         for panel in (0..end).step_by(2) {
             let b = [panel, (panel + 1).min(end - 1)].map(|panel| kv.key_panel(kv_head, begin + panel * MR));
-            product(depth, &packed, padded, b, &mut scores[panel * MR..], SCORES, false);
+            product.run(depth, &packed, padded, b, &mut scores[panel * MR..], SCORES, false);
         }
         let words = n_keys / 2;
         for (row, (_, position)) in queries.iter().enumerate() {
@@ -74,7 +63,7 @@ pub(crate) fn attend(
             }
             // What stands behind the token, and what its window has left.
             scores[(position + 1).saturating_sub(begin).min(n_keys)..].fill(UNSEEN);
-            scores[..sees(*position).saturating_sub(begin).min(n_keys)].fill(UNSEEN);
+            scores[..sees(*position, config.window).saturating_sub(begin).min(n_keys)].fill(UNSEEN);
             weigh(isa, scores, &mut largest[row], &mut total[row], &mut output[row * width..][..width]);
             let weights = &mut weights[row * (KEYS / 2)..][..KEYS / 2];
             along(isa, precision, scores, weights);
@@ -83,13 +72,54 @@ pub(crate) fn attend(
         for panel in (0..panels).step_by(2) {
             let b = [panel, (panel + 1).min(panels - 1)]
                 .map(|panel| kv.value_panel(kv_head, panel, begin / 2..begin / 2 + words));
-            product(words, &weights, KEYS / 2, b, &mut output[panel * MR..], width, true);
+            product.run(words, &weights, KEYS / 2, b, &mut output[panel * MR..], width, true);
         }
     }
     for (row, output) in output.chunks_exact_mut(width).enumerate().take(queries.len()) {
         let output = &mut output[..head_dim];
         output.iter_mut().for_each(|sum| *sum /= total[row]);
         store(row, output, largest[row] + total[row].ln());
+    }
+}
+
+/// The first token that a query sees.
+pub(crate) fn sees(position: usize, window: usize) -> usize {
+    (position + 1).saturating_sub(window)
+}
+
+/// Products of [`ROWS`] rows and two panels of [`MR`] columns.
+pub(crate) struct Product(amx::Tiles<MR, MR>);
+
+impl Product {
+    /// # Panics
+    /// When the instruction set has no AMX.
+    pub(crate) fn new(isa: Isa) -> Self {
+        assert!(isa.has_amx(), "tiles are those of AMX");
+        // SAFETY: the instruction set has it; no caller asks for other tiles while it holds these.
+        Self(unsafe { amx::Tiles::configure() })
+    }
+
+    /// `c[r][n] (+)= sum_d a[r][d] * b[d][n]` over `depth` words. Rows of `a` are `width` words apart, 0 from `depth` to the
+    /// end of its step, and those of `c` are `stride` apart; the panels stand beside each other in `c`.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn run(
+        &self,
+        depth: usize,
+        a: &[u32],
+        width: usize,
+        b: [&[u32]; 2],
+        c: &mut [f32],
+        stride: usize,
+        add: bool,
+    ) {
+        let read = (amx::HEIGHT - 1) * width + depth.next_multiple_of(STEP);
+        let a = [0, amx::HEIGHT].map(|row| a[row * width..][..read].as_ptr());
+        assert!(b.iter().all(|b| b.len() >= depth * MR) && c.len() >= (ROWS - 1) * stride + 2 * MR, "whole tiles");
+        // SAFETY: the lengths are checked above.
+        unsafe { self.0.product(depth, a, width, b.map(<[u32]>::as_ptr), c.as_mut_ptr(), stride, add) };
     }
 }
 

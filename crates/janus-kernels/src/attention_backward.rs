@@ -1,7 +1,9 @@
 //! Gradients of [`attention`](crate::attention()): tiles of scores are made again, never stored (arXiv 2205.14135).
 
 use crate::{
+    Precision,
     attention::{Attended, AttentionConfig, Seen, hide, pack_lanes, score},
+    attention_backward_amx,
     buffer::Buffer,
     isa::{Isa, vectorized},
     kv::KeyValues,
@@ -62,6 +64,9 @@ pub fn attention_backward(
     let (head_dim, kv_heads) = (shape.head_dim, shape.n_heads);
     let n_heads = kv_heads * config.group;
     assert_eq!(d_output.len(), n_queries * n_heads * head_dim, "one gradient for each output");
+    if isa.has_amx() && shape.precision == Precision::Bf16 {
+        return attention_backward_amx::backward(isa, config, inputs, d_output, shape);
+    }
     // Each of the two is a left operand both ways: along the head's dimensions, and along the tokens.
     let packed = |keys, values| {
         let mut kv = KeyValues::new(shape.precision, kv_heads, head_dim, n_tokens);

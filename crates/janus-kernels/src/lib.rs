@@ -32,6 +32,7 @@ mod amx;
 mod attention;
 mod attention_amx;
 mod attention_backward;
+mod attention_backward_amx;
 mod attention_one;
 mod blocks;
 mod buffer;
