@@ -44,7 +44,7 @@ impl Cut {
     /// Products take so little time here that weights are unpacked once for many rows, and that what the second cache holds
     /// is all columns of a task beside a few rows and their sums.
     const BEHIND: Self =
-        Self { depth: 320, turned: 320, columns: 6, rows: 320 << 10, panels: 64, together: 6, near: 8 };
+        Self { depth: 320, turned: 320, columns: 3, rows: 320 << 10, panels: 64, together: 3, near: 8 };
 
     fn of(layout: Layout) -> &'static Self {
         match layout {
