@@ -146,14 +146,14 @@ impl<'a> Work<'a> {
         let columns = columns(head_dim);
         let mut along_output = [0.0; ROWS];
         let mut scaled = vec![0.0; head_dim];
-        for row in 0..present {
+        for (row, along_output) in along_output.iter_mut().enumerate().take(present) {
             let query = &inputs.queries[(begin + row) * inputs.stride + head * head_dim..][..head_dim];
             scaled.iter_mut().zip(query).for_each(|(scaled, value)| *scaled = value * config.scale);
             along(isa, precision, &scaled, &mut self.rows[0][row * padded..]);
             let at = (begin + row) * width + head * head_dim;
             let (output, gradient) = (&inputs.attended.output[at..at + head_dim], &self.d_output[at..at + head_dim]);
             along(isa, precision, gradient, &mut self.rows[1][row * padded..]);
-            along_output[row] = sum(head_dim, |d| output[d] * gradient[d]);
+            *along_output = sum(head_dim, |d| output[d] * gradient[d]);
         }
         self.d_query.fill(0.0);
         let product = Product::new(isa);
