@@ -63,7 +63,8 @@ impl KeyValues {
     }
 
     /// How many of its pages another one shares.
-    pub fn shared_pages(&self, other: &Self) -> usize {
+    #[cfg(test)]
+    fn shared_pages(&self, other: &Self) -> usize {
         self.pages.iter().zip(&other.pages).filter(|(own, other)| Arc::ptr_eq(own, other)).count()
     }
 
