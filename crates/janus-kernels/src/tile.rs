@@ -22,11 +22,10 @@ pub(crate) type Tile = unsafe fn(depth: usize, a: *const u32, b: *const u32, c: 
 /// The tiles of one instruction set and precision, by number of rows - 1.
 pub(crate) fn tiles(isa: Isa, precision: Precision) -> &'static [Tile; MR] {
     match (isa.set(), precision) {
-        // Processors with AMX multiply pairs of bfloat16 in vectors at a quarter of the rate of float32.
         #[cfg(target_arch = "x86_64")]
-        (Set::Avx512Bf16, Precision::Bf16) if !isa.has_amx() => &x86::BF16_AVX512BF16,
+        (Set::Avx512Bf16, Precision::Bf16) => &x86::BF16_AVX512BF16,
         #[cfg(target_arch = "x86_64")]
-        (Set::Avx512 | Set::Avx512Bf16, Precision::Bf16) => &x86::BF16_AVX512,
+        (Set::Avx512, Precision::Bf16) => &x86::BF16_AVX512,
         #[cfg(target_arch = "x86_64")]
         (Set::Avx512 | Set::Avx512Bf16, Precision::F32) => &x86::F32_AVX512,
         #[cfg(target_arch = "x86_64")]
