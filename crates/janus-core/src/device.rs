@@ -86,8 +86,8 @@ pub enum Precision {
     /// bfloat16 weights and inputs of products. Of weights that a file stores in blocks of 4 or 8 bits an answer is written
     /// with the blocks themselves and inputs rounded to 8 bits.
     Bf16,
-    /// Weights in blocks of 4 or 8 bits, inputs of products rounded to 8 bits, for prompts too. Training reads the same
-    /// weights in bfloat16.
+    /// Weights in blocks of 4 or 8 bits, inputs of products rounded to 8 bits, for prompts too, which are read in groups of 64
+    /// numbers with one scale. Training reads the same weights in bfloat16.
     Int8,
 }
 

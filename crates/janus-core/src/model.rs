@@ -10,6 +10,7 @@ use crate::{
     device::Compute,
     formats::{self, Checkpoint},
     head::LmHead,
+    ops::Rounding,
 };
 
 /// A frozen language model.
@@ -60,7 +61,9 @@ impl LanguageModel {
     /// When there is no such row or position.
     pub fn logits_at(&self, states: &HiddenStates, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
         let indices = positions.iter().enumerate().map(|(row, position)| states.index(row, *position));
-        let logits = read_back(self.lm_head.forward_as(select(states.last.clone(), indices), states.rounded))?;
+        let logits = read_back(
+            self.lm_head.forward_as(select(states.last.clone(), indices), states.rounding != Rounding::None),
+        )?;
         Ok(logits.chunks_exact(logits.len() / positions.len()).map(<[f32]>::to_vec).collect())
     }
 

@@ -5,9 +5,9 @@
 use std::{hint::black_box, time::Instant};
 
 use janus_kernels::{
-    AttentionConfig, AttentionInputs, BLOCK, Bits, Block, Blocks, Isa, KeyValues, LogitsConfig, Nonlinearity, NormKind,
-    Panels, Precision, QuantRows, Rows, Store, attention, attention_backward, block_product, gemm, gemm_transposed,
-    glu, glu_backward, norm, norm_backward, rope, token_logprobs,
+    AttentionConfig, AttentionInputs, BLOCK, Bits, Block, Blocks, GroupRows, Isa, KeyValues, LogitsConfig,
+    Nonlinearity, NormKind, Panels, Precision, QuantRows, Rows, Store, attention, attention_backward, block_product,
+    gemm, gemm_transposed, glu, glu_backward, group_product, norm, norm_backward, rope, token_logprobs,
 };
 
 mod peak;
@@ -29,14 +29,15 @@ fn main() {
     let peaks = peak::measure(isa);
     println!("instruction set {isa}, {} threads", rayon::current_num_threads());
     println!(
-        "peak: float32 {:.0} GFLOP/s, bfloat16 {:.0} GFLOP/s, memory read {:.1} GB/s",
-        peaks.f32, peaks.bf16, peaks.read
+        "peak: float32 {:.0} GFLOP/s, bfloat16 {:.0} GFLOP/s, bytes {:.0} GOP/s, memory read {:.1} GB/s",
+        peaks.f32, peaks.bf16, peaks.int8, peaks.read
     );
     let values = |count: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect() };
     by_row(isa, &values, peaks.read);
     for bits in [Bits::Four, Bits::Eight] {
         products_of_a_token(isa, bits, &values, peaks.read);
     }
+    products_of_a_prompt(isa, &values, peaks.int8);
     for (precision, peak) in [(Precision::F32, peaks.f32), (Precision::Bf16, peaks.bf16)] {
         attention_of(isa, precision, peak, &values);
         let (rows, vocab_size, width) = (252, 49_152, 576);
@@ -96,6 +97,21 @@ fn products_of_a_token(isa: Isa, bits: Bits, values: &dyn Fn(usize) -> Vec<f32>,
             seconds * 1e3,
             rate / read * 100.0
         );
+    }
+}
+
+/// Products of a prompt of 1,024 tokens with weights in blocks of 4 bits, inputs rounded before.
+fn products_of_a_prompt(isa: Isa, values: &dyn Fn(usize) -> Vec<f32>, peak: f64) {
+    let block = Block { quants: [7; BLOCK], scale: 0x1c00, minimum: 0x9c00 };
+    for [m, k, n] in [[1024, 576, 960], [1024, 576, 3072], [1024, 1536, 576]] {
+        let weight = Blocks::pack(Bits::Four, n, k, |_, blocks| blocks.fill(block));
+        let (x, mut y) = (values(m * k), vec![0.0; m * n]);
+        let round = || GroupRows::from_rows(isa, m, k, |row, out| out.copy_from_slice(&x[row * k..][..k]));
+        let seconds = best(|| drop(black_box(round())));
+        println!("{:<44} {:8.3} ms", format!("round {m}x{k}"), seconds * 1e3);
+        let rows = round();
+        let seconds = best(|| group_product(isa, black_box(&rows), &[(&weight, 0)], &mut y, n, Store::Set));
+        report(&format!("group_product {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, seconds, peak);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     Precision, amx, attention_amx,
+    buffer::Buffer,
     isa::{Isa, vectorized},
     kv::KeyValues,
     math::{exp, tanh},
@@ -105,13 +106,10 @@ pub fn attention(
             |lane: usize| place(lane).map(|(head, query)| &queries[query * stride + head * head_dim..][..head_dim]);
         work.queries(query, |lane| place(lane).map(|(_, query)| first + query));
         work.run();
-        for lane in 0..NR {
+        for (lane, attended) in work.attended().chunks_exact(head_dim).enumerate() {
             let Some((head, query)) = place(lane) else { continue };
             // SAFETY: no other task has this head and query.
-            let output = unsafe { output.part((query * n_heads + head) * head_dim, head_dim) };
-            for (d, output) in output.iter_mut().enumerate() {
-                *output = work.output[d * NR + lane] / work.sum[lane];
-            }
+            unsafe { output.part((query * n_heads + head) * head_dim, head_dim) }.copy_from_slice(attended);
             // SAFETY: as above.
             let log_sum = unsafe { log_sum.part(head * n_queries + query, 1) };
             log_sum[0] = work.largest[lane] + work.sum[lane].ln();
@@ -133,7 +131,7 @@ pub(crate) struct TileWork<'a> {
     scores: Vec<f32>,
     weights: Vec<u32>,
     /// `[head_dim][NR]`
-    output: Vec<f32>,
+    output: Buffer,
     largest: [f32; NR],
     sum: [f32; NR],
 }
@@ -149,7 +147,7 @@ impl<'a> TileWork<'a> {
             packed: vec![0; kv.precision.words(kv.head_dim) * NR],
             scores: vec![0.0; KEYS * NR],
             weights: vec![0; kv.precision.words(KEYS) * NR],
-            output: vec![0.0; kv.head_dim.next_multiple_of(MR) * NR],
+            output: Buffer::zeros(kv.head_dim.next_multiple_of(MR) * NR),
             largest: [LOWEST; NR],
             sum: [0.0; NR],
         }
@@ -194,6 +192,25 @@ impl<'a> TileWork<'a> {
                 unsafe {
                     tiles[rows - 1](words, values.as_ptr(), self.weights.as_ptr(), output.as_mut_ptr(), NR, true);
                 }
+            }
+        }
+    }
+
+    /// Of every lane the values by their weights, `[NR][head_dim]`.
+    fn attended(&mut self) -> Buffer {
+        let head_dim = self.kv.head_dim;
+        divide(self.isa, &mut self.output[..head_dim * NR], &self.sum);
+        let mut attended = Buffer::scratch(NR * head_dim);
+        transpose(self.isa, self.output.words(), NR, [head_dim, NR], attended.words_mut(), head_dim);
+        attended
+    }
+}
+
+vectorized! {
+    fn divide(output: &mut [f32], sum: &[f32; NR]) {
+        for output in output.chunks_exact_mut(NR) {
+            for lane in 0..NR {
+                output[lane] /= sum[lane];
             }
         }
     }

@@ -7,6 +7,8 @@
 //! Rows of activations become 8-bit integers with a scale for each block. Products of integers are exact, and blocks are
 //! added from left to right, so a row has the same bits on every instruction set, in any company.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use crate::{
     Store,
     buffer::Buffer,
@@ -16,6 +18,9 @@ use crate::{
 
 /// Numbers of a block.
 pub const BLOCK: usize = 32;
+
+/// Numbers that share a scale where many rows meet a weight.
+pub const GROUP: usize = 64;
 
 /// Rows of a weight that lie side by side.
 pub(crate) const LANES: usize = 16;
@@ -70,6 +75,8 @@ pub struct Blocks {
     bits: Bits,
     n: usize,
     width: usize,
+    /// No quant is larger.
+    largest: u8,
     words: Buffer,
 }
 
@@ -85,18 +92,22 @@ impl Blocks {
         let mut words = Buffer::zeros(n.div_ceil(LANES) * n_blocks * bits.stride());
         let size = n_blocks * bits.stride();
         let shared = Shared::new(words.words_mut());
+        let largest = AtomicU8::new(0);
         parallel::each(n.div_ceil(LANES), width * LANES, |panel| {
             // SAFETY: each task has its own panel.
             let words = unsafe { shared.part(panel * size, size) };
+            let mut most = 0;
             let mut blocks = vec![Block::default(); n_blocks];
             for lane in 0..LANES.min(n - panel * LANES) {
                 row(panel * LANES + lane, &mut blocks);
                 for (block, words) in blocks.iter().zip(words.chunks_exact_mut(bits.stride())) {
                     put(bits, words, lane, block);
+                    most = block.quants.iter().fold(most, |most, quant| most.max(*quant));
                 }
             }
+            largest.fetch_max(most, Ordering::Relaxed);
         });
-        Self { bits, n, width, words }
+        Self { bits, n, width, largest: largest.into_inner(), words }
     }
 
     /// How many columns the product has: rows of the weight.
@@ -111,6 +122,10 @@ impl Blocks {
 
     pub(crate) fn bits(&self) -> Bits {
         self.bits
+    }
+
+    pub(crate) fn largest(&self) -> u8 {
+        self.largest
     }
 
     pub(crate) fn n_blocks(&self) -> usize {
@@ -178,46 +193,78 @@ impl QuantRows {
             let (quants, scales) = unsafe {
                 (quants.part(row * n_blocks * GROUPS, n_blocks * GROUPS), scales.part(row * n_blocks * 2, n_blocks * 2))
             };
-            let row = &values[row * width..][..width];
-            match isa.set() {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the value `isa` is the proof of its instruction set.
-                Set::Avx512Bf16 => unsafe { vnni::round(row, quants, scales) },
-                _ => round(isa, row, quants, scales),
+            round(isa, &values[row * width..][..width], quants, scales);
+            for [step, sum] in scales.as_chunks_mut().0 {
+                *sum = (f32::from_bits(*step) * (*sum as i32) as f32).to_bits();
             }
         });
         rows
     }
 }
 
-vectorized! {
-    fn round(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
-        let words = quants.as_chunks_mut::<GROUPS>().0;
-        for ((block, words), scale) in row.chunks(BLOCK).zip(words).zip(scales.as_chunks_mut::<2>().0) {
-            let mut values = [0.0f32; BLOCK];
-            values[..block.len()].copy_from_slice(block);
-            let mut most = 0.0f32;
-            for value in &values {
-                most = most.max(value.abs());
-            }
-            // Numbers too small for a scale are 0.
-            let inverse = if most > f32::MIN_POSITIVE * 128.0 { 127.0 / most } else { 0.0 };
-            let mut sum = 0;
-            // What is not a number makes its block's products so.
-            let mut odd = 0.0;
-            let mut integers = [0i32; BLOCK];
-            for (integer, value) in integers.iter_mut().zip(&values) {
-                *integer = (value * inverse).round_ties_even() as i32;
-                sum += *integer;
-                odd += value * 0.0;
-            }
-            for (word, four) in words.iter_mut().zip(integers.as_chunks::<4>().0) {
-                *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
-            }
-            let step = if inverse > 0.0 { most / 127.0 } else { 0.0 } + odd;
-            *scale = [step.to_bits(), (step * sum as f32).to_bits()];
-        }
+/// Rounds a row to 8 bits, [`BLOCK`] numbers with one scale. Of each block the scale, and the sum of its integers as one.
+fn round(isa: Isa, row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+    match isa.set() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the value `isa` is the proof of its instruction set.
+        Set::Avx512Bf16 => unsafe { vnni::round::<BLOCK>(row, quants, scales) },
+        _ => round_blocks(isa, row, quants, scales),
     }
+}
+
+/// The same with one scale for each [`GROUP`] numbers.
+pub(crate) fn round_groups(isa: Isa, row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+    match isa.set() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Set::Avx512Bf16 => unsafe { vnni::round::<GROUP>(row, quants, scales) },
+        _ => round_in_groups(isa, row, quants, scales),
+    }
+}
+
+vectorized! {
+    fn round_blocks(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        rounded::<BLOCK>(row, quants, scales);
+    }
+}
+
+vectorized! {
+    fn round_in_groups(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        rounded::<GROUP>(row, quants, scales);
+    }
+}
+
+#[inline(always)]
+fn rounded<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+    for ((block, words), scale) in row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0)
+    {
+        let mut values = [0.0f32; N];
+        values[..block.len()].copy_from_slice(block);
+        let mut most = 0.0f32;
+        for value in &values {
+            most = most.max(value.abs());
+        }
+        let (step, inverse) = step_and_inverse(most);
+        let mut sum = 0;
+        // What is not a number makes its block's products so.
+        let mut odd = 0.0;
+        let mut integers = [0i32; N];
+        for (integer, value) in integers.iter_mut().zip(&values) {
+            *integer = (value * inverse).round_ties_even() as i32;
+            sum += *integer;
+            odd += value * 0.0;
+        }
+        for (word, four) in words.iter_mut().zip(integers.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
+        }
+        *scale = [(step + odd).to_bits(), sum as u32];
+    }
+}
+
+/// What an integer counts of numbers of which the largest becomes 127, and how many make one; numbers too small for that are 0.
+#[inline(always)]
+pub(crate) fn step_and_inverse(most: f32) -> (f32, f32) {
+    if most > f32::MIN_POSITIVE * 128.0 { (most / 127.0, 127.0 / most) } else { (0.0, 0.0) }
 }
 
 /// `out[r, offset + n] = sum_k rows[r, k] * weight[n, k]` for each weight and its offset, with the rows rounded; added to what is
@@ -349,24 +396,34 @@ pub(crate) fn scale_and_minimum(bits: Bits, words: &[u32], lane: usize) -> (f32,
     (half(bits.words()), half(bits.words() + LANES / 2))
 }
 
-/// float16 -> float32, exactly.
+/// Scales and minima of all lanes.
+#[inline(always)]
+pub(crate) fn scales_and_minima(bits: Bits, words: &[u32]) -> [[f32; LANES]; 2] {
+    let mut both = [[0.0; LANES]; 2];
+    for (words, numbers) in words[bits.words()..].as_chunks::<{ LANES / 2 }>().0.iter().zip(&mut both) {
+        for (word, pair) in words.iter().zip(numbers.as_chunks_mut::<2>().0) {
+            *pair = [half_to_f32(*word as u16), half_to_f32((*word >> 16) as u16)];
+        }
+    }
+    both
+}
+
+/// float16 -> float32, exactly. Without a branch, so that many are done at once.
 #[inline(always)]
 fn half_to_f32(half: u16) -> f32 {
     let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
-    let magnitude = match rest {
-        // Infinity and what is not a number keep their bits.
-        0x7c00.. => f32::from_bits(rest << 13 | 0x7f80_0000),
-        // Exponents differ by 112; subnormal numbers come out right because the product is exact.
-        _ => f32::from_bits(rest << 13) * f32::from_bits(0x7780_0000),
-    };
-    f32::from_bits(magnitude.to_bits() | sign)
+    // Exponents differ by 112; subnormal numbers come out right because the product is exact.
+    let finite = (f32::from_bits(rest << 13) * f32::from_bits(0x7780_0000)).to_bits();
+    // Infinity and what is not a number keep their bits.
+    let other = rest << 13 | 0x7f80_0000;
+    f32::from_bits(if rest < 0x7c00 { finite } else { other } | sign)
 }
 
 #[cfg(target_arch = "x86_64")]
 mod vnni {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Bits, GROUPS, LANES, MOST_ROWS};
+    use super::{Bits, GROUPS, LANES, MOST_ROWS, step_and_inverse};
 
     pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
         let n_blocks = words.len() / bits.stride();
@@ -388,31 +445,32 @@ mod vnni {
         by_rows!(1 2 3 4 5 6 7 8)
     }
 
-    /// [`round`](super::round) with the processor's own conversions.
+    /// [`rounded`](super::rounded) with the processor's own conversions.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn round(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
-        let words = quants.as_chunks_mut::<GROUPS>().0;
-        for ((block, words), scale) in row.chunks(BLOCK).zip(words).zip(scales.as_chunks_mut::<2>().0) {
-            let mut values = [0.0f32; BLOCK];
+    pub(super) fn round<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        let chunks = row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0);
+        for ((block, words), scale) in chunks {
+            let mut values = [0.0f32; N];
             values[..block.len()].copy_from_slice(block);
-            // SAFETY: a block is two registers of numbers, and one half register of bytes.
-            unsafe {
-                let [a, b] = [0, 16].map(|at| _mm512_loadu_ps(values.as_ptr().add(at)));
+            let (zero, mut most, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
+            for part in values.as_chunks::<LANES>().0 {
+                // SAFETY: a part is one register of numbers.
+                let part = unsafe { _mm512_loadu_ps(part.as_ptr()) };
                 // The second operand is given where one is no number, as `f32::max` gives the other one.
-                let most = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), _mm512_setzero_ps()));
-                let most = _mm512_reduce_max_ps(most);
-                let inverse = if most > f32::MIN_POSITIVE * 128.0 { 127.0 / most } else { 0.0 };
-                let by = _mm512_set1_ps(inverse);
-                let [a_int, b_int] = [a, b].map(|half| _mm512_cvtps_epi32(_mm512_mul_ps(half, by)));
-                let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a_int, b_int));
-                let zero = _mm512_setzero_ps();
-                let odd = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_mul_ps(a, zero), _mm512_mul_ps(b, zero)));
-                let to = words.as_mut_ptr().cast::<__m128i>();
-                _mm_storeu_si128(to, _mm512_cvtepi32_epi8(a_int));
-                _mm_storeu_si128(to.add(1), _mm512_cvtepi32_epi8(b_int));
-                let step = if inverse > 0.0 { most / 127.0 } else { 0.0 } + odd;
-                *scale = [step.to_bits(), (step * sum as f32).to_bits()];
+                most = _mm512_max_ps(_mm512_abs_ps(part), most);
+                odd = _mm512_add_ps(odd, _mm512_mul_ps(part, zero));
             }
+            let (step, inverse) = step_and_inverse(_mm512_reduce_max_ps(most));
+            let (by, mut sum) = (_mm512_set1_ps(inverse), _mm512_setzero_si512());
+            for (part, words) in values.as_chunks::<LANES>().0.iter().zip(words.chunks_exact_mut(LANES / 4)) {
+                // SAFETY: a part is one register of numbers and a quarter of one of bytes.
+                unsafe {
+                    let integers = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(part.as_ptr()), by));
+                    sum = _mm512_add_epi32(sum, integers);
+                    _mm_storeu_si128(words.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(integers));
+                }
+            }
+            *scale = [(step + _mm512_reduce_add_ps(odd)).to_bits(), _mm512_reduce_add_epi32(sum) as u32];
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod attention;
+mod groups;
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 

@@ -104,7 +104,7 @@ impl Block {
                 packed,
                 dropout,
                 keep: pass.keep,
-                rounded: pass.rounded,
+                rounding: pass.rounding,
             };
             let (mlp_targets, mlp_values, mlp_packed) = share(1);
             let middle = attention_half(x, values, call);
@@ -114,7 +114,7 @@ impl Block {
                 packed: mlp_packed,
                 dropout,
                 keep: pass.keep,
-                rounded: pass.rounded,
+                rounding: pass.rounding,
             };
             return Ok(mlp_half(middle, mlp_values, call));
         }

@@ -29,7 +29,7 @@ use crate::{
     device::{Compute, Precision},
     formats::WeightSource,
     lora::{Adapter, Dropout},
-    ops::FrozenWeight,
+    ops::{FrozenWeight, Rounding},
     tokenizer::TokenIds,
 };
 
@@ -98,8 +98,7 @@ pub struct HiddenStates {
     /// What enters the blocks that were asked for, `[n_tokens, hidden_size]` a block.
     pub inner: Vec<Tensor<2>>,
     lengths: Vec<usize>,
-    /// Whether inputs of products were rounded to 8 bits.
-    pub(crate) rounded: bool,
+    pub(crate) rounding: Rounding,
 }
 
 impl HiddenStates {
@@ -115,7 +114,7 @@ impl HiddenStates {
             Tensor::cat(rows.collect(), 0)
         };
         let (last, inner) = (own(&self.last), self.inner.iter().map(own).collect());
-        Self { last, inner, lengths: batch.lengths.clone(), rounded: self.rounded }
+        Self { last, inner, lengths: batch.lengths.clone(), rounding: self.rounding }
     }
 
     /// The index of a row's token among all tokens.
@@ -168,7 +167,7 @@ pub(crate) struct Pass<'a> {
     #[cfg(feature = "kernels")]
     keep: bool,
     #[cfg(feature = "kernels")]
-    rounded: bool,
+    rounding: Rounding,
     /// Whether our kernels compute.
     #[cfg(feature = "kernels")]
     fused: bool,
@@ -413,15 +412,14 @@ impl Decoder {
             .map(|layer| Tensor::cat(states.iter().map(|states| states.inner[layer].clone()).collect(), 0))
             .collect();
         let last = Tensor::cat(states.into_iter().map(|states| states.last).collect(), 0);
-        Ok(HiddenStates { last, inner, lengths: batch.lengths.clone(), rounded: self.rounds(mode) })
+        Ok(HiddenStates { last, inner, lengths: batch.lengths.clone(), rounding: self.rounding(mode) })
     }
 
-    /// Whether inputs of products are rounded to 8 bits.
-    fn rounds(&self, mode: Mode) -> bool {
+    fn rounding(&self, mode: Mode) -> Rounding {
         match mode {
-            Mode::Training(_) => false,
-            Mode::Reading => self.compute.precision() == Precision::Int8,
-            Mode::Writing => true,
+            Mode::Writing => Rounding::Blocks,
+            Mode::Reading if self.compute.precision() == Precision::Int8 => Rounding::Groups,
+            Mode::Reading | Mode::Training(_) => Rounding::None,
         }
     }
 
@@ -435,7 +433,7 @@ impl Decoder {
         slot: Option<CacheSlot<'_>>,
         with: With<'_>,
     ) -> Result<HiddenStates> {
-        let (adapter, rounded) = (with.adapter, self.rounds(with.mode));
+        let (adapter, rounding) = (with.adapter, self.rounding(with.mode));
         let training = if let Mode::Training(training) = with.mode { Some(training) } else { None };
         let rows = starts.iter().zip(&batch.lengths);
         let positions: Vec<usize> = rows.flat_map(|(start, length)| *start..start + length).collect();
@@ -456,7 +454,7 @@ impl Decoder {
             #[cfg(feature = "kernels")]
             keep: training.is_some_and(|training| training.keep_activations),
             #[cfg(feature = "kernels")]
-            rounded,
+            rounding,
             #[cfg(feature = "kernels")]
             fused: with.fused,
         };
@@ -471,7 +469,7 @@ impl Decoder {
             }
             x = block.forward(x, &mut pass)?;
         }
-        Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone(), rounded })
+        Ok(HiddenStates { last: self.norm.forward(x), inner, lengths: batch.lengths.clone(), rounding })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use janus_kernels::{
-    Blocks, Buffer, Isa, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row, gemm,
-    gemm_transposed, norm, norm_backward,
+    Blocks, Buffer, GroupRows, Isa, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row, gemm,
+    gemm_transposed, group_product, norm, norm_backward,
 };
 
+use super::Rounding;
 use crate::lora::{Dropout, Target};
 
 /// A frozen projection in packed form.
@@ -89,8 +90,7 @@ pub(crate) struct Projections<'a> {
     /// The same packed, where they do not change.
     pub(crate) packed: Option<&'a [PackedTarget]>,
     pub(crate) dropout: Option<Dropout>,
-    /// Whether the input is rounded to 8 bits, where all weights are held in blocks.
-    pub(crate) rounded: bool,
+    pub(crate) rounding: Rounding,
 }
 
 /// `y = x W^T` of each weight in blocks, with `x` rounded to 8 bits.
@@ -109,7 +109,7 @@ pub(crate) fn rounded_product(
 impl Projections<'_> {
     /// The weights as blocks, where the input is to be rounded and all are held so.
     fn blocks(&self) -> Option<Vec<(&Blocks, usize)>> {
-        let linears = self.linears.iter().filter(|_| self.rounded);
+        let linears = self.linears.iter().filter(|_| self.rounding != Rounding::None);
         let blocks: Vec<(&Blocks, usize)> =
             linears.filter_map(|(linear, offset)| Some((linear.weight.blocks()?, *offset))).collect();
         (blocks.len() == self.linears.len()).then_some(blocks)
@@ -156,21 +156,10 @@ impl Projections<'_> {
         store: Store,
     ) -> Buffer {
         let (starts, total) = self.ranks();
-        let pack = || Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
         let rows = match self.blocks() {
-            Some(blocks) => {
-                let mut x = Buffer::scratch(n_rows * width);
-                each_row(&mut x, width, width * 8, &input);
-                rounded_product(self.isa, &x, width, &blocks, out, self.stride, store);
-                // An adapter reads the input itself.
-                if total > 0 {
-                    Rows::pack(self.isa, self.precision, &x, width)
-                } else {
-                    Rows::empty(self.isa, self.precision, width)
-                }
-            }
+            Some(blocks) => self.rounded(n_rows, width, &input, &blocks, out, store),
             None => {
-                let rows = pack();
+                let rows = Rows::from_rows(self.isa, self.precision, n_rows, width, &input);
                 let linears: Vec<(&Panels, usize)> =
                     self.linears.iter().map(|(linear, offset)| (linear.weight.as_ref(), *offset)).collect();
                 gemm(self.isa, &rows, &linears, out, self.stride, store);
@@ -212,7 +201,38 @@ impl Projections<'_> {
         low
     }
 
-    fn add_biases(&self, out: &mut [f32]) {
+    /// The frozen part of [`forward`](Self::forward) with its input rounded. Gives what an adapter reads, the input itself.
+    fn rounded(
+        &self,
+        n_rows: usize,
+        width: usize,
+        input: &(impl Fn(usize, &mut [f32]) + Sync),
+        blocks: &[(&Blocks, usize)],
+        out: &mut [f32],
+        store: Store,
+    ) -> Rows {
+        let (isa, stride) = (self.isa, self.stride);
+        if self.rounding == Rounding::Groups && self.targets.is_empty() {
+            group_product(isa, &GroupRows::from_rows(isa, n_rows, width, input), blocks, out, stride, store);
+            return Rows::empty(isa, self.precision, width);
+        }
+        let mut x = Buffer::scratch(n_rows * width);
+        each_row(&mut x, width, width * 8, input);
+        match self.rounding {
+            Rounding::Groups => {
+                let row = |row: usize, out: &mut [f32]| out.copy_from_slice(&x[row * width..][..width]);
+                group_product(isa, &GroupRows::from_rows(isa, n_rows, width, row), blocks, out, stride, store);
+            }
+            _ => rounded_product(isa, &x, width, blocks, out, stride, store),
+        }
+        if self.targets.is_empty() {
+            Rows::empty(isa, self.precision, width)
+        } else {
+            Rows::pack(isa, self.precision, &x, width)
+        }
+    }
+
+    pub(crate) fn add_biases(&self, out: &mut [f32]) {
         for (linear, offset) in &self.linears {
             if let Some(bias) = &linear.bias {
                 each_row(out, self.stride, bias.len(), |_, row| {

@@ -11,6 +11,7 @@ use janus_kernels::{
 };
 
 use super::{
+    Rounding,
     adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
     mlp::{finish, through_norm, unfinish},
 };
@@ -67,8 +68,8 @@ pub(crate) struct AttentionCall {
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
-    /// [`Projections::rounded`].
-    pub(crate) rounded: bool,
+    /// [`Projections::rounding`].
+    pub(crate) rounding: Rounding,
 }
 
 /// What the backward pass wants.
@@ -130,7 +131,7 @@ impl AttentionCall {
             values,
             packed: self.packed(values).map(|packed| &packed[..self.n_in()]),
             dropout: self.dropout.map(|dropout| dropout.of(0)),
-            rounded: self.rounded,
+            rounding: self.rounding,
         }
     }
 
@@ -146,7 +147,7 @@ impl AttentionCall {
             values,
             packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(1)),
-            rounded: self.rounded,
+            rounding: self.rounding,
         }
     }
 
@@ -309,7 +310,7 @@ impl AttentionCall {
                     packed: None,
                     dropout: self.dropout,
                     keep: true,
-                    rounded: false,
+                    rounding: Rounding::None,
                 };
                 let (_, saved) = call.forward(&x, values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");

@@ -2,9 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use janus_kernels::{Buffer, Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward};
+use janus_kernels::{
+    Blocks, Buffer, GroupRows, Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward, group_product,
+};
 
-use super::adapted::{NormWeights, PackedLinear, PackedTarget, Projections};
+use super::{
+    Rounding,
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+};
 use crate::lora::{Dropout, Target};
 
 /// The frozen weights of one MLP half.
@@ -30,8 +35,8 @@ pub(crate) struct MlpCall {
     pub(crate) dropout: Option<Dropout>,
     /// Whether a tracked run keeps what its backward pass wants, or only its input.
     pub(crate) keep: bool,
-    /// [`Projections::rounded`].
-    pub(crate) rounded: bool,
+    /// [`Projections::rounding`].
+    pub(crate) rounding: Rounding,
 }
 
 /// What the backward pass wants.
@@ -88,7 +93,7 @@ impl MlpCall {
         let dropout = self.dropout.map(|dropout| dropout.of(2));
         let packed = self.packed(values).map(|packed| &packed[..self.n_in()]);
         let (isa, precision) = (self.isa(), weights.precision);
-        Projections { isa, precision, linears, stride, targets, values, packed, dropout, rounded: self.rounded }
+        Projections { isa, precision, linears, stride, targets, values, packed, dropout, rounding: self.rounding }
     }
 
     fn projection_out<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
@@ -103,7 +108,7 @@ impl MlpCall {
             values,
             packed: self.packed(values).map(|packed| &packed[self.n_in()..]),
             dropout: self.dropout.map(|dropout| dropout.of(3)),
-            rounded: self.rounded,
+            rounding: self.rounding,
         }
     }
 
@@ -120,22 +125,46 @@ impl MlpCall {
         glu(self.isa(), self.weights.activation, gate, up, out);
     }
 
+    /// [`hidden`](Self::hidden) of all rows in groups of 8-bit numbers, with the blocks of the last projection, where these
+    /// are all that reads them and frozen products all that they are made of.
+    fn rounded_hidden(
+        &self,
+        n_rows: usize,
+        width: usize,
+        normed: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Option<(GroupRows, &Blocks)> {
+        let weights = &self.weights;
+        let unbiased = |linear: &PackedLinear| linear.bias.is_none();
+        let (gate, up) = (weights.gate.as_ref().filter(|gate| unbiased(gate))?, &weights.up);
+        if self.rounding != Rounding::Groups || !self.targets.is_empty() || !unbiased(up) {
+            return None;
+        }
+        let (gate, up, down) = (gate.weight.blocks()?, up.weight.blocks()?, weights.down.weight.blocks()?);
+        let rows = GroupRows::from_rows(self.isa(), n_rows, width, normed);
+        Some((rows.glu(self.isa(), weights.activation, gate, up), down))
+    }
+
     /// # Shapes
     /// - x and output: `[n_rows, hidden_size]`
     pub(crate) fn forward(&self, x: &[f32], values: &[f32], save: bool) -> (Vec<f32>, Option<Saved>) {
         let (isa, precision) = (self.isa(), self.weights.precision);
         let width = self.weights.up.weight.width();
         let n_rows = x.len() / width;
-        let ins = self.projections_in(values);
-        let mut inner = Buffer::scratch(n_rows * ins.stride);
+        let (ins, out) = (self.projections_in(values), self.projection_out(values));
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
-        let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
-        let out = self.projection_out(values);
-        let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
         let (mut y, store) = match self.weights.after {
             None if self.weights.residual_scale == 1.0 && !out.scales_rows() => (x.to_vec(), Store::Add),
             _ => (vec![0.0; x.len()], Store::Set),
         };
+        if let (false, Some((hidden, down))) = (save, self.rounded_hidden(n_rows, width, normed)) {
+            group_product(isa, &hidden, &[(down, 0)], &mut y, width, store);
+            out.add_biases(&mut y);
+            finish(isa, precision, x, &mut y, &self.weights.after, self.weights.residual_scale, save, store);
+            return (y, None);
+        }
+        let mut inner = Buffer::scratch(n_rows * ins.stride);
+        let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
+        let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
         let low_out = out.forward(n_rows, self.inner(), hidden, &mut y, store);
         let output = finish(isa, precision, x, &mut y, &self.weights.after, self.weights.residual_scale, save, store);
         let saved = save.then(|| {
@@ -170,7 +199,7 @@ impl MlpCall {
                     packed: None,
                     dropout: self.dropout,
                     keep: true,
-                    rounded: false,
+                    rounding: Rounding::None,
                 };
                 let (_, saved) = call.forward(&saved.input.read(isa), values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");

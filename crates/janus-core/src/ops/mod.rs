@@ -19,3 +19,14 @@ pub(crate) use self::{
     fused::{attention_half, mlp_half, norm, token_logprobs},
     mlp::{MlpCall, MlpWeights},
 };
+
+/// How inputs of frozen products are rounded, where all weights that read them are held in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// Not at all.
+    None,
+    /// To 8 bits in the weights' own blocks: what writes an answer.
+    Blocks,
+    /// To 8 bits in larger groups, and the weights with them: what reads a prompt.
+    Groups,
+}

@@ -10,6 +10,8 @@ pub struct Peaks {
     pub f32: f64,
     /// GFLOP/s
     pub bf16: f64,
+    /// GOP/s of bytes, without AMX.
+    pub int8: f64,
     /// GB/s
     pub read: f64,
 }
@@ -41,6 +43,7 @@ pub fn measure(isa: Isa) -> Peaks {
         } else {
             rate(STEPS as f64 * 24.0 * LANES as f64 * 4.0, fastest(bf16_sums))
         },
+        int8: rate(STEPS as f64 * 24.0 * LANES as f64 * 8.0, fastest(int8_sums)),
         read: (memory.len() * 8) as f64 / read / 1e9,
     }
 }
@@ -90,6 +93,26 @@ fn bf16_sums() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn int8_sums() {
+    use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn sums() {
+        let ones = black_box(_mm512_set1_epi32(0x0101_0101));
+        let mut sums = [_mm512_setzero_si512(); 24];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, ones, ones);
+            }
+        }
+        black_box(sums);
+    }
+    if is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: the feature is there.
+        unsafe { sums() };
+    }
+}
+
 /// Four products of two tiles of 16 x 32 numbers a step.
 #[cfg(target_arch = "x86_64")]
 fn amx_sums() {
@@ -129,3 +152,6 @@ fn f32_sums() {}
 
 #[cfg(not(target_arch = "x86_64"))]
 fn bf16_sums() {}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn int8_sums() {}
