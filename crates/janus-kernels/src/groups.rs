@@ -9,14 +9,12 @@
 
 use crate::{
     Store,
-    blocks::{
-        BLOCK, Bits, Blocks, GROUP, GROUPS as WORDS_OF_BLOCK, LANES, group, round_groups, scales_and_minima,
-        step_and_inverse,
-    },
+    blocks::{BLOCK, Bits, Blocks, GROUPS as WORDS_OF_BLOCK, LANES, group, scales_and_minima},
     buffer::Buffer,
     glu::{Nonlinearity, glu},
     isa::{Isa, Set, vectorized},
     parallel::{self, Shared},
+    round::{GROUP, round_groups, step_and_inverse},
     tile::{MR, NR},
     transpose::transpose,
 };
