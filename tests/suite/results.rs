@@ -117,7 +117,7 @@ fn every_committed_chart_is_drawn_from_the_records_beside_it() {
 }
 
 /// What the committed report is made of, in its order.
-const REPORTED: [&str; 14] = [
+const REPORTED: [&str; 15] = [
     "check-v1-bundle",
     "check-v1-no-analysis",
     "hold-out-v1",
@@ -127,6 +127,7 @@ const REPORTED: [&str; 14] = [
     "scaling-hold-out",
     "scaling-validation",
     "ablation-lora",
+    "ablation-rank",
     "ablation-heads",
     "lora-both",
     "lora-labels-only",
