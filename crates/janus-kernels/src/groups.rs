@@ -124,7 +124,7 @@ fn interleave(isa: Isa, rows: &[f32], width: usize, quants: &mut [u32], scales: 
     {
         round_groups(isa, row, flat, own.words_mut());
         for (scales, [step, sum]) in scales.chunks_exact_mut(2 * MR).zip(own.words().as_chunks().0) {
-            (scales[r], scales[MR + r]) = (*step, (-ZERO * *sum as i32) as u32);
+            (scales[r], scales[MR + r]) = (*step, (*sum as i32).wrapping_mul(-ZERO) as u32);
         }
     }
     transpose(isa, flat.words(), n_groups * WORDS, [present, n_groups * WORDS], quants, MR);
