@@ -127,7 +127,7 @@ const REPORTED: [&str; 15] = [
     "scaling-hold-out",
     "scaling-validation",
     "ablation-lora",
-    "ablation-rank",
+    "ablation-lora-304",
     "ablation-heads",
     "lora-both",
     "lora-labels-only",
