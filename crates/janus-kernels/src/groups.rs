@@ -2,7 +2,7 @@
 //!
 //! Where a few rows meet a weight, [`blocks`](crate::blocks) read it as the file has it. Many rows are worth more: a weight's
 //! blocks of [`BLOCK`] numbers become bytes around 128 as they are read, with one scale for each [`GROUP`] of them. That rounds
-//! quants of 4 bits by less than a twelfth of their step, and leaves integers and one multiplication a group to the innermost loop.
+//! a weight once more, the more the larger its group's other block is, and keeps scales out of the innermost loop.
 //!
 //! Products of integers are exact, and groups are added from left to right, so a row has the same bits on every instruction
 //! set, in any company.
