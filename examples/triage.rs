@@ -58,5 +58,7 @@ fn triage(args: Args) -> anyhow::Result<ExitCode> {
     writer.finish()?; // What was answered before an error is shown too.
     let summary = result?;
     eprintln!("{summary}");
+    // The process ends: the system takes a model's memory back sooner than we could piece by piece.
+    std::mem::forget(janus);
     Ok(ExitCode::from(u8::from(args.fail_on.is_some() && earlier.true_positive + summary.true_positive > 0)))
 }

@@ -60,11 +60,14 @@ impl LanguageModel {
     /// # Panics
     /// When there is no such row or position.
     pub fn logits_at(&self, states: &HiddenStates, positions: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let indices = positions.iter().enumerate().map(|(row, position)| states.index(row, *position));
-        let logits = read_back(
-            self.lm_head.forward_as(select(states.last.clone(), indices), states.rounding != Rounding::None),
-        )?;
-        Ok(logits.chunks_exact(logits.len() / positions.len()).map(<[f32]>::to_vec).collect())
+        self.logits_of(states_at(states, positions), states.rounding)
+    }
+
+    /// Logits behind states that were computed with a rounding, `[rows, hidden_size]`.
+    pub(crate) fn logits_of(&self, states: Tensor<2>, rounding: Rounding) -> Result<Vec<Vec<f32>>> {
+        let n_rows = states.dims()[0];
+        let logits = read_back(self.lm_head.forward_as(states, rounding != Rounding::None))?;
+        Ok(logits.chunks_exact(logits.len() / n_rows).map(<[f32]>::to_vec).collect())
     }
 
     /// Log-probabilities of tokens: for each index of a token among all of a batch, that of the given token behind it.
@@ -74,6 +77,15 @@ impl LanguageModel {
     pub fn token_logprobs(&self, states: &HiddenStates, indices: &[usize], targets: &[u32]) -> Tensor<1> {
         self.lm_head.token_logprobs(select(states.last.clone(), indices.iter().copied()), targets)
     }
+}
+
+/// The last states at one position of each row, `[rows, hidden_size]`.
+///
+/// # Panics
+/// When there is no such row or position.
+pub(crate) fn states_at(states: &HiddenStates, positions: &[usize]) -> Tensor<2> {
+    let indices = positions.iter().enumerate().map(|(row, position)| states.index(row, *position));
+    select(states.last.clone(), indices)
 }
 
 fn select(states: Tensor<2>, indices: impl Iterator<Item = usize>) -> Tensor<2> {

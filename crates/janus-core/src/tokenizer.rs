@@ -9,9 +9,10 @@ use std::{
     ops::{Deref, Range},
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use tokenizers::models::bpe::BPE;
 
-use crate::{Error, Result};
+use crate::{Error, Result, formats::TokenizerFile};
 
 /// Token ids of one text, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,12 +73,12 @@ fn bad(reason: impl std::fmt::Display) -> Error {
 }
 
 impl Tokenizer {
-    /// Builds a tokenizer from the contents of a tokenizer.json.
+    /// Builds a tokenizer from what it is made of.
     ///
     /// # Errors
     /// When the description is not one that the `tokenizers` library reads.
-    pub(crate) fn from_json(mut json: Value) -> Result<Self> {
-        let object = json.as_object_mut().ok_or_else(|| bad("tokenizer.json is not an object"))?;
+    pub(crate) fn new(mut file: TokenizerFile) -> Result<Self> {
+        let object = file.json.as_object_mut().ok_or_else(|| bad("tokenizer.json is not an object"))?;
         let listed = match object.remove("added_tokens") {
             Some(Value::Array(listed)) => listed,
             _ => Vec::new(),
@@ -87,26 +88,26 @@ impl Tokenizer {
             let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
             !content.is_empty() && content.chars().all(|letter| letter.is_whitespace() || letter == '▁')
         });
-        let added = control.iter().map(read_added).collect::<Result<Vec<_>>>()?;
-        object.insert("added_tokens".to_owned(), Value::Array(text));
-        object.insert("post_processor".to_owned(), Value::Null);
-        for limit in ["truncation", "padding"] {
-            object.insert(limit.to_owned(), Value::Null);
+        let mut added = control.iter().map(read_added).collect::<Result<Vec<_>>>()?;
+        for unused in ["post_processor", "truncation", "padding"] {
+            object.insert(unused.to_owned(), Value::Null);
         }
-        let kind = object.get("model").and_then(|model| model.get("type")).and_then(Value::as_str).unwrap_or("BPE");
-        // Other models match whole entries of their vocabulary, control tokens too, wherever a text spells them.
-        if kind != "BPE" {
-            return Err(bad(format!("a model of type {kind} is not read, only BPE")));
-        }
-        forget_control(object, &added);
-        let mut later = Value::Object(object.clone());
+        // No text can spell a control token that the model's own vocabulary lacks.
+        let model = file.take_model(added.iter().map(|token| token.content.as_str()))?;
+        let text: Vec<tokenizers::AddedToken> = serde_json::from_value(Value::Array(text)).map_err(bad)?;
+        let with_model = |description: Value, model: BPE| -> Result<tokenizers::Tokenizer> {
+            let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(description).map_err(bad)?;
+            tokenizer.with_model(model);
+            tokenizer.add_tokens(&text);
+            Ok(tokenizer)
+        };
+        let mut later = file.json.clone();
         let prefix = take_prefix(&mut later);
         let continuing = match prefix {
             Prefix::None => None,
-            Prefix::First | Prefix::Always => Some(serde_json::from_value(later).map_err(bad)?),
+            Prefix::First | Prefix::Always => Some(with_model(later, model.clone())?),
         };
-        let inner: tokenizers::Tokenizer = serde_json::from_value(json).map_err(bad)?;
-        let mut added = added;
+        let inner = with_model(file.json, model)?;
         // The longest token wins where one begins with another.
         added.sort_by_key(|token| std::cmp::Reverse(token.content.len()));
         Ok(Self {
@@ -253,17 +254,6 @@ fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<TokenIds> {
     Ok(TokenIds(encoding.get_ids().to_vec()))
 }
 
-/// Takes control tokens out of the model's own vocabulary, where no merge needs them, so that no text can spell them.
-fn forget_control(object: &mut Map<String, Value>, added: &[AddedToken]) {
-    let Some(model) = object.get_mut("model").and_then(Value::as_object_mut) else { return };
-    let unknown = model.get("unk_token").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let control: HashSet<&str> =
-        added.iter().map(|token| token.content.as_str()).filter(|content| *content != unknown).collect();
-    if let Some(vocabulary) = model.get_mut("vocab").and_then(Value::as_object_mut) {
-        vocabulary.retain(|token, _| !control.contains(token.as_str()));
-    }
-}
-
 /// In front of which texts a tokenizer puts a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prefix {
@@ -329,7 +319,7 @@ fn take_prefix_of(step: &mut Value) -> Prefix {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 
@@ -375,7 +365,7 @@ mod tests {
         for json in descriptions() {
             let library: tokenizers::Tokenizer = serde_json::from_value(json.clone()).expect("valid");
             let theirs = library.encode_fast(pieces.concat(), false).expect("encodes").get_ids().to_vec();
-            let ours = Tokenizer::from_json(json.clone()).expect("valid");
+            let ours = Tokenizer::new(TokenizerFile::new(json.clone())).expect("valid");
             let pieces = pieces.map(|piece| if piece == content { Piece::Text(piece) } else { Piece::Template(piece) });
             assert_eq!(ours.encode_pieces(&pieces).expect("encodes").0, theirs, "{json}");
         }
@@ -384,7 +374,7 @@ mod tests {
     #[test]
     fn no_text_spells_a_control_token_and_a_continuation_has_no_space_in_front() {
         for json in descriptions() {
-            let tokenizer = Tokenizer::from_json(json).expect("valid");
+            let tokenizer = Tokenizer::new(TokenizerFile::new(json)).expect("valid");
             for text in ["<user>", "a</s>b", "</s>"] {
                 let ids = tokenizer.encode_text(text).expect("encodes");
                 assert!(ids.iter().all(|id| !tokenizer.control.contains(id)), "{text} gives {ids:?}");
@@ -399,6 +389,8 @@ mod tests {
     fn a_model_that_matches_whole_entries_is_refused() {
         let mut json = description(Value::Null, Value::Null, false);
         json["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]});
-        assert!(Tokenizer::from_json(json).expect_err("refused").to_string().contains("Unigram is not read"));
+        assert!(
+            Tokenizer::new(TokenizerFile::new(json)).expect_err("refused").to_string().contains("Unigram is not read")
+        );
     }
 }

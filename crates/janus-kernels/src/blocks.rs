@@ -43,7 +43,7 @@ pub enum Bits {
 
 impl Bits {
     /// Words of the quants of [`LANES`] blocks.
-    fn words(self) -> usize {
+    pub(crate) fn words(self) -> usize {
         match self {
             Self::Four => LANES * GROUPS / 2,
             Self::Eight => LANES * GROUPS,
@@ -86,24 +86,24 @@ impl Blocks {
     /// When a quant has more bits.
     pub fn pack(bits: Bits, n: usize, width: usize, row: impl Fn(usize, &mut [Block]) + Sync) -> Self {
         let n_blocks = width.div_ceil(BLOCK);
-        // Rows that are missing in the last group of them are 0.
-        let mut words = Buffer::zeros(n.div_ceil(LANES) * n_blocks * bits.stride());
+        let mut words = Buffer::scratch(n.div_ceil(LANES) * n_blocks * bits.stride());
         let size = n_blocks * bits.stride();
         let shared = Shared::new(words.words_mut());
         let largest = AtomicU8::new(0);
         parallel::each(n.div_ceil(LANES), width * LANES, |panel| {
             // SAFETY: each task has its own panel.
             let words = unsafe { shared.part(panel * size, size) };
-            let mut most = 0;
-            let mut blocks = vec![Block::default(); n_blocks];
-            for lane in 0..LANES.min(n - panel * LANES) {
-                row(panel * LANES + lane, &mut blocks);
-                for (block, words) in blocks.iter().zip(words.chunks_exact_mut(bits.stride())) {
-                    put(bits, words, lane, block);
-                    most = block.quants.iter().fold(most, |most, quant| most.max(*quant));
-                }
+            // Rows that are missing in the last panel are 0.
+            let mut blocks = vec![Block::default(); LANES * n_blocks];
+            for (lane, blocks) in blocks.chunks_exact_mut(n_blocks).take(n - panel * LANES).enumerate() {
+                row(panel * LANES + lane, blocks);
             }
+            let most = blocks.iter().flat_map(|block| block.quants).fold(0, u8::max);
+            assert!(bits == Bits::Eight || most < 16, "four bits a quant, and {most} has more");
             largest.fetch_max(most, Ordering::Relaxed);
+            for (at, words) in words.chunks_exact_mut(bits.stride()).enumerate() {
+                put(bits, words, &std::array::from_fn(|lane| &blocks[lane * n_blocks + at]));
+            }
         });
         Self { bits, n, width, largest: largest.into_inner(), words }
     }
@@ -296,21 +296,21 @@ vectorized! {
     }
 }
 
-/// Writes one block into its lane.
-fn put(bits: Bits, words: &mut [u32], lane: usize, block: &Block) {
-    for (at, four) in block.quants.as_chunks::<4>().0.iter().enumerate() {
-        let word = u32::from_le_bytes(*four);
+/// Writes the blocks of all lanes beside each other.
+fn put(bits: Bits, words: &mut [u32], blocks: &[&Block; LANES]) {
+    for (lane, block) in blocks.iter().enumerate() {
+        let word = |at: usize| u32::from_le_bytes(block.quants.as_chunks::<4>().0[at]);
         match bits {
-            Bits::Eight => words[at * LANES + lane] = word,
+            Bits::Eight => (0..GROUPS).for_each(|at| words[at * LANES + lane] = word(at)),
             Bits::Four => {
-                assert_eq!(word & 0xf0f0_f0f0, 0, "four bits a quant");
-                words[at % (GROUPS / 2) * LANES + lane] |= word << (4 * (at / (GROUPS / 2)));
+                (0..GROUPS / 2).for_each(|at| words[at * LANES + lane] = word(at) | word(at + GROUPS / 2) << 4);
             }
         }
     }
     let (scales, minima) = words[bits.words()..].split_at_mut(LANES / 2);
-    for (halves, value) in [(scales, block.scale), (minima, block.minimum)] {
-        halves[lane / 2] |= u32::from(value) << (16 * (lane % 2));
+    for ((scale, minimum), [low, high]) in scales.iter_mut().zip(minima).zip(blocks.as_chunks().0) {
+        *scale = u32::from(low.scale) | u32::from(high.scale) << 16;
+        *minimum = u32::from(low.minimum) | u32::from(high.minimum) << 16;
     }
 }
 

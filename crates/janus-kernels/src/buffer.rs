@@ -20,14 +20,17 @@ const MOST: usize = 24 << 20;
 impl Buffer {
     /// `length` numbers that hold whatever was there: for what is written before it is read.
     pub fn scratch(length: usize) -> Self {
-        Self { words: take(length) }
+        // Fresh memory is 0 from the system: nobody writes that once more.
+        Self { words: used(length).unwrap_or_else(|| vec![0; length]) }
     }
 
     /// `length` zeros.
     pub fn zeros(length: usize) -> Self {
-        let mut words = take(length);
-        words.fill(0);
-        Self { words }
+        let used = used(length).map(|mut words| {
+            words.fill(0);
+            words
+        });
+        Self { words: used.unwrap_or_else(|| vec![0; length]) }
     }
 
     pub(crate) fn words(&self) -> &[u32] {
@@ -39,15 +42,15 @@ impl Buffer {
     }
 }
 
-fn take(length: usize) -> Vec<u32> {
+/// Memory that nobody uses any more and that fits, with what is there.
+fn used(length: usize) -> Option<Vec<u32>> {
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let fits = free.iter().position(|words| words.capacity() >= length);
-    let found = fits.filter(|at| free[*at].capacity() <= 2 * length.max(1 << 10)).map(|at| free.remove(at));
-    drop(free);
-    let mut words = found.unwrap_or_default();
-    // What is there stays; only what was never written becomes 0.
-    words.resize(length, 0);
-    words
+    let at = free.iter().position(|words| words.capacity() >= length)?;
+    let fits = free[at].capacity() <= 2 * length.max(1 << 10);
+    let mut words = fits.then(|| free.remove(at))?;
+    // It came back as long as its capacity.
+    words.truncate(length);
+    Some(words)
 }
 
 impl Drop for Buffer {

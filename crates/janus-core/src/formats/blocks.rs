@@ -1,8 +1,9 @@
 //! A stored matrix -> blocks of our kernels: those of the file where they say the same numbers, rounded ones where not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use half::f16;
 use janus_kernels::{BLOCK, Bits, Block, Blocks};
-use rayon::prelude::*;
 
 use super::{
     StoredMatrix,
@@ -19,15 +20,18 @@ impl StoredMatrix {
             _ => return None,
         };
         let size = self.stored.block().1;
+        // A scale so large that a multiple of it is no float16 is in no honest file.
+        let fits = AtomicBool::new(true);
         let row = |index: usize, blocks: &mut [Block]| {
             for (block, bytes) in blocks.iter_mut().zip(self.row_bytes(index).chunks_exact(size)) {
                 *block = block_of(self.stored, bytes);
             }
+            if !blocks.iter().all(|block| f16::from_bits(block.minimum).is_finite()) {
+                fits.store(false, Ordering::Relaxed);
+            }
         };
-        // A scale so large that a multiple of it is no float16 is in no honest file.
-        let starts = |index: usize| self.row_bytes(index).chunks_exact(size);
-        let fits = |bytes| minimum_of(self.stored, bytes).is_finite();
-        (0..n).into_par_iter().all(|index| starts(index).all(fits)).then(|| Blocks::pack(bits, n, width, row))
+        let blocks = Blocks::pack(bits, n, width, row);
+        fits.into_inner().then_some(blocks)
     }
 
     /// The numbers rounded to 8 bits, where a row is a whole number of blocks: the one furthest from 0 of each block becomes

@@ -13,7 +13,7 @@ use janus_http::{FACTS_VERSION, Facts, Grade, VulnCategory, feature_names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{SafetensorsFile, bad_file, io_error};
+use super::{SafetensorsFile, bad_file, io_error, joined};
 use crate::{
     Error, Result,
     device::{Compute, Precision},
@@ -228,13 +228,6 @@ impl Bundle {
         if names != expected {
             return Err(refuse(format!("it lists the files {names:?}, expected {expected:?}")));
         }
-        for (name, theirs) in &manifest.files {
-            let path = folder.join(name);
-            let ours = digest::of_file(&path)?.to_string();
-            if ours != *theirs {
-                return Err(bad_file(&path, format!("it has changed: {ours} instead of {theirs}")));
-            }
-        }
         let config = model.decoder.config();
         let inputs = manifest.input.pooling.width(config.hidden_size) + manifest.facts.width();
         if manifest.input.layer > config.num_hidden_layers || manifest.shape.inputs != inputs {
@@ -251,8 +244,15 @@ impl Bundle {
                 return Err(refuse(format!("the calibration of {category} holds numbers that none has")));
             }
         }
-        let head = read_head(&folder.join(HEAD), &manifest.shape, model.decoder.compute())?;
-        let adapter = Adapter::load(&folder.join(ADAPTER), model)?;
+        // Whoever reads the files takes nothing on trust, so that their digests are computed meanwhile.
+        let (unchanged, head, adapter) = std::thread::scope(|scope| {
+            let unchanged = scope.spawn(|| check_files(folder, &manifest.files));
+            let head = read_head(&folder.join(HEAD), &manifest.shape, model.decoder.compute());
+            let adapter = Adapter::load(&folder.join(ADAPTER), model);
+            (joined(unchanged), head, adapter)
+        });
+        unchanged?;
+        let (head, adapter) = (head?, adapter?);
         let digest = digest::of_file(&path)?.to_string();
         Ok(Self { manifest, adapter, head, digest })
     }
@@ -309,6 +309,18 @@ impl Precision {
             (precision, _) => Ok(precision),
         }
     }
+}
+
+/// Refuses files whose digests are not those of the manifest.
+fn check_files(folder: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+    for (name, theirs) in files {
+        let path = folder.join(name);
+        let ours = digest::of_file(&path)?.to_string();
+        if ours != *theirs {
+            return Err(bad_file(&path, format!("it has changed: {ours} instead of {theirs}")));
+        }
+    }
+    Ok(())
 }
 
 fn head_bytes(head: &ClassificationHead) -> Result<Vec<u8>> {

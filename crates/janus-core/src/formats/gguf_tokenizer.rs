@@ -1,10 +1,11 @@
-//! The tokenizer in a GGUF file's metadata -> the form of a tokenizer.json.
+//! The tokenizer in a GGUF file's metadata -> a tokenizer.json and its lists.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde_json::{Value, json};
+use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::{SpecialTokens, gguf::Gguf, gguf_weights::bad_tokenizer};
+use super::{SpecialTokens, TokenizerFile, gguf::Gguf, gguf_weights::bad_tokenizer};
 use crate::Result;
 
 /// Kinds of token (`llama_token_type`).
@@ -19,7 +20,7 @@ const QWEN2_SPLIT: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub(super) struct GgufTokenizer {
-    pub(super) json: Value,
+    pub(super) file: TokenizerFile,
     pub(super) special_tokens: SpecialTokens,
     pub(super) stop_ids: Vec<u32>,
 }
@@ -42,7 +43,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<GgufTokenizer> {
         })
         .collect();
     let model = gguf.text("tokenizer.ggml.model").unwrap_or("nothing");
-    let mut json = match model {
+    let (mut json, lists) = match model {
         "gpt2" => byte_pairs(gguf, tokens)?,
         "llama" => sentence_pieces(gguf, tokens)?,
         other => return Err(bad_tokenizer(gguf, format!("`tokenizer.ggml.model` {other:?} is not read"))),
@@ -60,32 +61,33 @@ pub(super) fn read(gguf: &Gguf) -> Result<GgufTokenizer> {
             unk: text("unknown"),
         },
         stop_ids: stop_ids.map(|id| id as u32).collect(),
-        json,
+        file: TokenizerFile { json, lists: Some(lists) },
     })
 }
 
 /// Every token's id; a text that is there twice would lose one of its ids.
-fn vocabulary(gguf: &Gguf, tokens: &[String]) -> Result<serde_json::Map<String, Value>> {
-    let mut vocabulary = serde_json::Map::with_capacity(tokens.len());
+fn vocabulary(gguf: &Gguf, tokens: &[String]) -> Result<Vocab> {
+    let mut vocabulary = Vocab::with_capacity(tokens.len());
     for (id, token) in tokens.iter().enumerate() {
-        if let Some(first) = vocabulary.insert(token.clone(), id.into()) {
-            return Err(bad_tokenizer(gguf, format!("tokens {first} and {id} are both {token:?}")));
-        }
+        match vocabulary.entry(token.clone()) {
+            Entry::Vacant(entry) => entry.insert(id as u32),
+            Entry::Occupied(entry) => {
+                return Err(bad_tokenizer(gguf, format!("tokens {} and {id} are both {token:?}", entry.get())));
+            }
+        };
     }
     Ok(vocabulary)
 }
 
 /// Byte-level byte-pair encoding.
-fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
+fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<(Value, (Vocab, Merges))> {
     let merges =
         gguf.texts("tokenizer.ggml.merges").ok_or_else(|| bad_tokenizer(gguf, "`tokenizer.ggml.merges` is missing"))?;
-    let merges: Vec<Value> = merges
-        .iter()
-        .map(|merge| match merge.split_once(' ') {
-            Some((left, right)) => Ok(json!([left, right])),
-            None => Err(bad_tokenizer(gguf, format!("merge {merge:?} is not two tokens"))),
-        })
-        .collect::<Result<_>>()?;
+    let two = |merge: &String| match merge.split_once(' ') {
+        Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
+        None => Err(bad_tokenizer(gguf, format!("merge {merge:?} is not two tokens"))),
+    };
+    let merges = merges.iter().map(two).collect::<Result<_>>()?;
     let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let digits = json!({"type": "Digits", "individual_digits": true});
@@ -98,25 +100,24 @@ fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
         other => return Err(bad_tokenizer(gguf, format!("`tokenizer.ggml.pre` {other:?} is not known"))),
     };
     let whole_words = matches!(pre, "llama-bpe" | "llama3" | "llama-v3");
-    Ok(json!({
+    let json = json!({
         "version": "1.0",
         "normalizer": null,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
         "post_processor": null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "vocab": vocabulary(gguf, tokens)?, "merges": merges, "ignore_merges": whole_words,
-                  "byte_fallback": false, "fuse_unk": false},
-    }))
+        "model": {"type": "BPE", "ignore_merges": whole_words, "byte_fallback": false, "fuse_unk": false},
+    });
+    Ok((json, (vocabulary(gguf, tokens)?, merges)))
 }
 
 /// SentencePiece's byte-pair encoding: a pair merges the sooner, the higher the score of what it becomes.
-fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
+fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<(Value, (Vocab, Merges))> {
     let scores = gguf.numbers("tokenizer.ggml.scores").unwrap_or(&[]);
     if scores.len() != tokens.len() {
         return Err(bad_tokenizer(gguf, format!("{} scores for {} tokens", scores.len(), tokens.len())));
     }
     let vocabulary = vocabulary(gguf, tokens)?;
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
     let kinds = gguf.numbers("tokenizer.ggml.token_type").unwrap_or(&[]);
     let mut merges = Vec::new();
     for (id, token) in tokens.iter().enumerate() {
@@ -126,13 +127,14 @@ fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
         }
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
-            if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
+            if let (Some(left_id), Some(right_id)) = (vocabulary.get(left), vocabulary.get(right)) {
                 merges.push((id, *left_id, *right_id));
             }
         }
     }
     merges.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]).then(a.cmp(b)));
-    let merges: Vec<Value> = merges.into_iter().map(|(_, left, right)| json!([tokens[left], tokens[right]])).collect();
+    let text = |id: u32| tokens[id as usize].clone();
+    let merges = merges.into_iter().map(|(_, left, right)| (text(left), text(right))).collect();
     let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let prepend = json!({"type": "Prepend", "prepend": "▁"});
     let prefixed = gguf.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
@@ -146,13 +148,13 @@ fn sentence_pieces(gguf: &Gguf, tokens: &[String]) -> Result<Value> {
     if prefixed {
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
-    Ok(json!({
+    let json = json!({
         "version": "1.0",
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": null,
         "post_processor": null,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges, "unk_token": unknown, "byte_fallback": true,
-                  "fuse_unk": true, "ignore_merges": false},
-    }))
+        "model": {"type": "BPE", "unk_token": unknown, "byte_fallback": true, "fuse_unk": true, "ignore_merges": false},
+    });
+    Ok((json, (vocabulary, merges)))
 }

@@ -24,7 +24,7 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let source = Box::new(GgufSource { gguf, config: config.clone(), family, taken: HashSet::new() });
     Ok(Checkpoint {
         config,
-        tokenizer: Some(tokenizer.json),
+        tokenizer: Some(tokenizer.file),
         chat_template,
         special_tokens: tokenizer.special_tokens,
         stop_ids: tokenizer.stop_ids,

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    Checkpoint, SafetensorsFile, SpecialTokens, StoredMatrix, WeightSource, bad_file,
+    Checkpoint, SafetensorsFile, SpecialTokens, StoredMatrix, TokenizerFile, WeightSource, bad_file,
     family::Family,
     hf_config::{self, stored_name},
     io_error,
@@ -28,7 +28,8 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
     if let Some(map) = read_object_if_there(&folder.join("generation_config.json"))? {
         stop_ids.extend(ids(map.get("eos_token_id")));
     }
-    let tokenizer = read_object_if_there(&folder.join("tokenizer.json"))?.map(Value::Object);
+    let tokenizer = read_object_if_there(&folder.join("tokenizer.json"))?;
+    let tokenizer = tokenizer.map(|object| TokenizerFile::new(Value::Object(object)));
     let settings = read_object_if_there(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
     let template_path = folder.join("chat_template.jinja");
     let chat_template = if template_path.exists() {

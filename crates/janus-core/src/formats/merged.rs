@@ -223,7 +223,7 @@ fn describe_gguf(checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
     let config = describe(&checkpoint.config)?;
     write("config.json", format!("{:#}\n", Value::Object(config)))?;
     if let Some(tokenizer) = &checkpoint.tokenizer {
-        write("tokenizer.json", tokenizer.to_string())?;
+        write("tokenizer.json", tokenizer.to_json().to_string())?;
     }
     if let Some(template) = &checkpoint.chat_template {
         write("chat_template.jinja", template.clone())?;

@@ -21,6 +21,7 @@ mod quantized;
 mod safetensors;
 mod stored;
 mod tiny;
+mod tokenizer_file;
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub(crate) use self::{
     quantized::{dequantize, dequantize_into},
     safetensors::SafetensorsFile,
     stored::StoredMatrix,
+    tokenizer_file::TokenizerFile,
 };
 use crate::{Error, Result, config::ModelConfig};
 
@@ -50,8 +52,8 @@ pub(crate) trait WeightSource {
 /// A model's files, opened and understood, its weights not yet read.
 pub(crate) struct Checkpoint {
     pub(crate) config: ModelConfig,
-    /// tokenizer.json, read or made; `None` where a folder has none (a random model of a test).
-    pub(crate) tokenizer: Option<serde_json::Value>,
+    /// Read or made; `None` where a folder has none (a random model of a test).
+    pub(crate) tokenizer: Option<TokenizerFile>,
     /// The chat template, in the Hugging Face dialect of Jinja.
     pub(crate) chat_template: Option<String>,
     /// Texts of the control tokens that templates call by name.
@@ -82,6 +84,11 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint> {
         return gguf_weights::open(path);
     }
     Err(bad_file(path, "neither a model folder (config.json and *.safetensors) nor a GGUF file"))
+}
+
+/// What a thread gives; its panic goes on here.
+pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn bad_file(path: &Path, reason: impl Into<String>) -> Error {

@@ -77,8 +77,16 @@ pub(crate) fn dequantize_into(stored: StoredType, bytes: &[u8], out: &mut [f32])
     let (numbers, size) = stored.block();
     assert!(bytes.len().is_multiple_of(size), "{} bytes are no whole number of blocks of {size}", bytes.len());
     assert_eq!(bytes.len() / size * numbers, out.len(), "a number for each place");
-    for (out, block) in out.chunks_exact_mut(numbers).zip(bytes.chunks_exact(size)) {
-        dequantize_block(stored, block, out);
+    // A loop over plain numbers runs in vectors, one over blocks of one does not.
+    match stored {
+        StoredType::F32 => fill(out, bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),
+        StoredType::F16 => fill(out, bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32())),
+        StoredType::Bf16 => fill(out, bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32())),
+        _ => {
+            for (out, block) in out.chunks_exact_mut(numbers).zip(bytes.chunks_exact(size)) {
+                dequantize_block(stored, block, out);
+            }
+        }
     }
 }
 
@@ -93,9 +101,7 @@ pub(crate) fn dequantize(stored: StoredType, bytes: &[u8]) -> Vec<f32> {
 #[inline(always)]
 fn dequantize_block(stored: StoredType, block: &[u8], out: &mut [f32]) {
     match stored {
-        StoredType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-        StoredType::F16 => out[0] = half_at(block, 0),
-        StoredType::Bf16 => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        StoredType::F32 | StoredType::F16 | StoredType::Bf16 => unreachable!("numbers stand in no blocks"),
         StoredType::Q8_0 => {
             let scale = half_at(block, 0);
             fill(out, block[2..].iter().map(|byte| f32::from(*byte as i8) * scale));

@@ -2,12 +2,15 @@
 
 use std::ops::{ControlFlow, Range};
 
+use burn::tensor::{Tensor, TensorData};
+
 use super::{Sampler, Sampling, row::Row};
 use crate::{
     Error, Result,
     decoder::{KvCache, TokenBatch},
     lora::Adapter,
-    model::{LanguageModel, read_back},
+    model::{LanguageModel, read_back, states_at},
+    ops::Rounding,
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -213,8 +216,9 @@ impl<'a> Session<'a> {
         let adapters = if self.adapters.iter().all(Option::is_none) { &[] } else { adapters };
         let states = self.model.decoder.forward_cached(&batch, &mut self.cache, rows.clone(), adapters, &inner)?;
         let last: Vec<usize> = batch.lengths().iter().map(|length| length - 1).collect();
-        for (row, logits) in rows.clone().zip(self.model.logits_at(&states, &last)?) {
-            self.rows[row].logits = logits;
+        let ends = read_back(states_at(&states, &last))?;
+        for (row, end) in rows.clone().zip(ends.chunks_exact(width)) {
+            self.rows[row].prompt_end = Some((end.to_vec(), states.rounding));
         }
         for at in 0..self.layers.len() {
             let layer = if self.layers[at] == last_layer { states.last.clone() } else { states.inner[at].clone() };
@@ -235,8 +239,36 @@ impl<'a> Session<'a> {
     }
 
     /// Logits of the token behind each row.
-    pub fn logits(&self) -> impl Iterator<Item = &[f32]> {
-        self.rows.iter().map(|row| row.logits.as_slice())
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn logits(&mut self) -> Result<impl Iterator<Item = &[f32]>> {
+        self.make_logits(&(0..self.rows.len()).collect::<Vec<_>>())?;
+        Ok(self.rows.iter().map(|row| row.logits.as_slice()))
+    }
+
+    /// Computes the logits behind the prompts of these rows. The whole vocabulary is read for them, so nobody does it who does
+    /// not need them.
+    fn make_logits(&mut self, rows: &[usize]) -> Result<()> {
+        let mut ends = Vec::new();
+        let mut asked = Vec::new();
+        let mut rounding = Rounding::None;
+        for row in rows {
+            if let Some((end, of_pass)) = self.rows[*row].prompt_end.take() {
+                ends.extend(end);
+                asked.push(*row);
+                rounding = of_pass;
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let shape = [asked.len(), ends.len() / asked.len()];
+        let ends = Tensor::from_data(TensorData::new(ends, shape), self.model.decoder.compute().device());
+        for (row, logits) in asked.into_iter().zip(self.model.logits_of(ends, rounding)?) {
+            self.rows[row].logits = logits;
+        }
+        Ok(())
     }
 
     /// Hidden states of a row's prompt in each layer that was asked for, `[n_tokens, hidden_size]`.
@@ -272,7 +304,7 @@ impl<'a> Session<'a> {
     /// [`replace`](Self::replace) each row when it ends.
     ///
     /// # Errors
-    /// When a setting is outside its range.
+    /// When a setting is outside its range, or the device fails.
     ///
     /// # Panics
     /// When there is not one seed for each row.
@@ -292,6 +324,7 @@ impl<'a> Session<'a> {
             }
         }
         assert_eq!(seeds.len(), rows.len(), "one seed for each row");
+        self.make_logits(rows)?;
         for (row, seed) in rows.iter().zip(seeds) {
             self.rows[*row].sampler = Some(Sampler::new(config.sampling, *seed));
         }

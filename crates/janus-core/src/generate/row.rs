@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    ops::Rounding,
     tokenizer::{TokenIds, Tokenizer},
 };
 
@@ -23,8 +24,10 @@ pub(super) struct Row {
     pub(super) reason: Option<FinishReason>,
     /// The stop token that ended it.
     end: Option<u32>,
-    /// Of the token behind the last one that the cache holds.
+    /// Of the token behind the last one that the cache holds; empty where nobody has asked for those behind the prompt.
     pub(super) logits: Vec<f32>,
+    /// The state of the prompt's last token, until its logits are computed, and how it was computed.
+    pub(super) prompt_end: Option<(Vec<f32>, Rounding)>,
     /// Chooses its tokens, once it is written behind.
     pub(super) sampler: Option<Sampler>,
     /// Hidden states of the prompt in each layer that was asked for, `[n_tokens, hidden_size]`.

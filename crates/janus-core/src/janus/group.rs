@@ -64,7 +64,7 @@ impl Janus {
             (false, Some(_)) => vec![None; group.len()],
             (false, None) => {
                 let alone = |logits: &[f32]| self.answers.alone.probability(logits).map(|p| Some(Written::alone(p)));
-                session.logits().map(alone).collect::<Result<_>>()?
+                session.logits()?.map(alone).collect::<Result<_>>()?
             }
         };
         let lead = if full { &self.answers.behind_analysis.lead } else { &self.answers.alone.lead };

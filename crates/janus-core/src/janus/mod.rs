@@ -166,25 +166,22 @@ impl Janus {
     }
 
     fn load_on(base: &Path, compute: &Compute) -> Result<Self> {
-        let mut checkpoint = formats::open(base)?;
-        let json = checkpoint
-            .tokenizer
-            .take()
-            .ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
-        // The tokenizer's lists and the digest are each one thread's work.
-        let (tokenizer, digest) = std::thread::scope(|scope| {
+        // Its lists, the digest and the weights have nothing to do with each other.
+        let (checkpoint, tokenizer, digest, model) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest_of_model(base));
-            let tokenizer = Tokenizer::from_json(json);
-            (tokenizer, digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        let (tokenizer, digest) = (tokenizer?, digest?);
+            let mut checkpoint = formats::open(base)?;
+            let file = checkpoint.tokenizer.take();
+            let file = file.ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
+            let tokenizer = scope.spawn(|| Tokenizer::new(file));
+            let model = LanguageModel::from_checkpoint(&mut checkpoint, compute);
+            Ok((checkpoint, formats::joined(tokenizer)?, formats::joined(digest)?, model?))
+        })?;
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
         let vocab_size = checkpoint.config.vocab_size;
         let mut stop_ids = checkpoint.stop_ids.clone();
         stop_ids.extend(END_OF_TURN.iter().filter_map(|token| tokenizer.control_id(token)));
         stop_ids.sort_unstable();
         stop_ids.dedup();
-        let model = LanguageModel::from_checkpoint(&mut checkpoint, compute)?;
         let answers = AnswerTokens::new(&tokenizer, &chat, &checkpoint.stop_ids, vocab_size)?;
         Ok(Self {
             answers,

@@ -171,10 +171,13 @@ fn plan(test: &HeaderTest<'_>, number: u64) -> Option<Plan> {
             ),
         ),
         "referrer-policy-unsafe" => alone(format!("<img src=\"https://{FOREIGN}/r{number}\">"), String::new()),
+        // The window is ours to look into until the page is there; then it is cut off, or only foreign.
         "coop" => harness(
             &foreign,
             format!(
-                "<script>const w=open('{url}');setTimeout(()=>{{const cut=!w||w.closed;try{{w.close()}}catch(e){{}}janusSay(cut?'ran no':'ran yes')}},250)</script>"
+                "<script>const w=open('{url}');let left=400,foreign=0;const t=setInterval(()=>{{const cut=!w||w.closed;\
+                 try{{w.location.href}}catch(e){{foreign++}}if(cut||foreign>5||!--left){{clearInterval(t);\
+                 try{{w.close()}}catch(e){{}}janusSay(cut?'ran no':'ran yes')}}}},25)</script>"
             ),
         ),
         "corp" => harness(
