@@ -358,6 +358,9 @@ mod vnni {
 
     use super::{Bits, GROUPS, LANES, MOST_ROWS};
 
+    /// So many words further down the stream is asked for: 4 KB.
+    const AHEAD: usize = 1 << 10;
+
     pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
         let n_blocks = words.len() / bits.stride();
         assert_eq!(words.len(), n_blocks * bits.stride(), "whole blocks");
@@ -433,6 +436,12 @@ mod vnni {
             // SAFETY: the caller's promise.
             unsafe {
                 let words = words.as_ptr().add(index * bits.stride());
+                if R > 1 {
+                    // Several rows take so long that the processor does not ask for what comes behind by itself.
+                    for line in (0..bits.stride()).step_by(16) {
+                        _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(AHEAD + line).cast());
+                    }
+                }
                 let groups = load(words);
                 let scale = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words()).cast()));
                 let minimum = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words() + LANES / 2).cast()));

@@ -53,17 +53,20 @@ pub(crate) fn assert_apart(stretches: impl Iterator<Item = Range<usize>> + Clone
     }
 }
 
-/// Below this many operations a task costs more to hand out than to do.
+/// Below this many operations a task costs more to hand out than to do: a thread has to be woken for it.
 const WORTH_A_TASK: usize = 1 << 17;
+
+/// The same where a team is awake.
+const WORTH_A_PIECE: usize = 1 << 13;
 
 /// Runs `task` for every index, in parallel where each has at least `operations` to do that make it worth it.
 pub(crate) fn each(count: usize, operations: usize, task: impl Fn(usize) + Sync + Send) {
-    if count < 2 || operations * count < WORTH_A_TASK || team::in_a_job() {
+    let worth = if team::is_led() { WORTH_A_PIECE } else { WORTH_A_TASK };
+    if count < 2 || operations * count < worth || team::in_a_job() {
         (0..count).for_each(task);
     } else {
-        let least = (WORTH_A_TASK / 4 / operations.max(1)).max(1);
-        let stretch = least.max(count / (8 * rayon::current_num_threads()));
-        if team::each(count, stretch, &task) {
+        let least = (worth / 4 / operations.max(1)).max(1);
+        if team::each(count, least, &task) {
             return;
         }
         (0..count).into_par_iter().with_min_len(least).for_each(&task);

@@ -15,8 +15,8 @@ const PATIENCE: u32 = 4_000;
 /// One piece of parallel work.
 struct Job<'a> {
     count: usize,
-    /// How many indices a thread takes at once.
-    stretch: usize,
+    /// How many indices a thread takes at once at least.
+    least: usize,
     next: AtomicUsize,
     task: &'a (dyn Fn(usize) + Sync),
 }
@@ -25,12 +25,14 @@ impl Job<'_> {
     /// Does what is left of it.
     fn run(&self) {
         let _in_a_job = InAJob::enter();
-        loop {
-            let first = self.next.fetch_add(self.stretch, Ordering::Relaxed);
-            if first >= self.count {
-                return;
-            }
-            (first..(first + self.stretch).min(self.count)).for_each(self.task);
+        // Long stretches first and short ones last, so that all end together.
+        let parts = 4 * rayon::current_num_threads();
+        let end = |first: usize| first + (self.count.saturating_sub(first) / parts).max(self.least);
+        while let Ok(first) = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < self.count).then(|| end(first)))
+        {
+            (first..end(first).min(self.count)).for_each(self.task);
         }
     }
 }
@@ -180,8 +182,13 @@ pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
+/// Whether this thread leads a team.
+pub(crate) fn is_led() -> bool {
+    LED.get().is_some()
+}
+
 /// Runs `task` for every index on the team that this thread leads; `false` where it leads none.
-pub(crate) fn each(count: usize, stretch: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
+pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
     // No second job inside a job: pieces of work do not hand out work while they lead.
     let Some(team) = LED.take() else { return false };
     struct Led(*const Team);
@@ -192,7 +199,7 @@ pub(crate) fn each(count: usize, stretch: usize, task: &(dyn Fn(usize) + Sync)) 
     }
     let led = Led(team);
     // SAFETY: `on_a_worker` keeps the team while this thread leads it.
-    unsafe { (*led.0).lead(&Job { count, stretch, next: AtomicUsize::new(0), task }) };
+    unsafe { (*led.0).lead(&Job { count, least, next: AtomicUsize::new(0), task }) };
     true
 }
 
