@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{bad_file, dequantize, io_error, quantized::StoredType};
+use super::{
+    bad_file, dequantize, io_error,
+    quantized::StoredType,
+    stored::{Bytes, ReadBuffer},
+};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -50,6 +54,7 @@ pub(super) struct Gguf {
     pub(super) metadata: HashMap<String, Metadata>,
     pub(super) tensors: HashMap<String, TensorInfo>,
     file: File,
+    buffer: ReadBuffer,
 }
 
 impl Gguf {
@@ -107,7 +112,13 @@ impl Gguf {
                 return Err(bad_file(path, format!("tensor `{name}` is there twice")));
             }
         }
-        Ok(Self { path: path.to_owned(), metadata, tensors, file: reader.reader.into_inner() })
+        Ok(Self {
+            path: path.to_owned(),
+            metadata,
+            tensors,
+            file: reader.reader.into_inner(),
+            buffer: ReadBuffer::default(),
+        })
     }
 
     /// A text of the metadata.
@@ -157,17 +168,18 @@ impl Gguf {
     }
 
     /// A tensor as it is stored, and its shape.
-    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
+    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Bytes, Vec<usize>)> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.path.clone() };
         let info = self.tensors.get(name).cloned().ok_or_else(missing)?;
         // The file was long enough when it was opened; room that nobody writes first.
-        let mut bytes = Vec::with_capacity(info.length);
+        let mut bytes = self.buffer.take();
+        bytes.reserve_exact(info.length);
         self.file.seek(SeekFrom::Start(info.begin)).map_err(io_error(&self.path))?;
         let read = (&mut self.file).take(info.length as u64).read_to_end(&mut bytes);
         if read.map_err(io_error(&self.path))? < info.length {
             return Err(bad_file(&self.path, format!("tensor `{name}` ends early")));
         }
-        Ok((info.stored, bytes, info.shape))
+        Ok((info.stored, self.buffer.lend(bytes), info.shape))
     }
 }
 

@@ -1,15 +1,65 @@
 //! A matrix as a file stores it: its rows become float32 when they are wanted, so that no whole tensor ever does.
 
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use rayon::prelude::*;
 
 use super::{dequantize_into, quantized::StoredType};
 use crate::{Error, Result};
 
+/// Memory that one tensor after the other is read into: pages that are fresh for each cost more time than the reading.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadBuffer(Arc<Mutex<Vec<u8>>>);
+
+impl ReadBuffer {
+    /// The memory, emptied; fresh one where a tensor that was read before is still there.
+    pub(super) fn take(&self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        bytes.clear();
+        bytes
+    }
+
+    /// Bytes whose memory comes back here.
+    pub(super) fn lend(&self, bytes: Vec<u8>) -> Bytes {
+        Bytes { bytes, back: self.clone() }
+    }
+}
+
+/// The bytes of a tensor.
+#[derive(Debug)]
+pub(crate) struct Bytes {
+    bytes: Vec<u8>,
+    back: ReadBuffer,
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        ReadBuffer::default().lend(bytes)
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        *self.back.0.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.bytes);
+    }
+}
+
 /// The numbers of one tensor, row by row.
 #[derive(Debug)]
 pub(crate) struct StoredMatrix {
     pub(super) stored: StoredType,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     width: usize,
     /// The rows of it that are meant.
     first: usize,
@@ -23,7 +73,7 @@ impl StoredMatrix {
     ///
     /// # Errors
     /// When a row is no whole number of blocks.
-    pub(super) fn new(name: &str, stored: StoredType, bytes: Vec<u8>, shape: &[usize]) -> Result<Self> {
+    pub(super) fn new(name: &str, stored: StoredType, bytes: impl Into<Bytes>, shape: &[usize]) -> Result<Self> {
         let width = shape.last().copied().unwrap_or(1);
         let n_rows = shape.iter().rev().skip(1).product();
         let (numbers, _) = stored.block();
@@ -31,7 +81,7 @@ impl StoredMatrix {
             let expected = vec![n_rows, width.next_multiple_of(numbers).max(numbers)];
             return Err(Error::TensorShape { name: name.to_owned(), expected, actual: shape.to_vec() });
         }
-        Ok(Self { stored, bytes, width, first: 0, n_rows, interleaved_head: None })
+        Ok(Self { stored, bytes: bytes.into(), width, first: 0, n_rows, interleaved_head: None })
     }
 
     /// Some of its rows.
@@ -50,7 +100,7 @@ impl StoredMatrix {
             Some(_) => Self { n_rows, width, interleaved_head: Some(head_dim), ..self },
             // A vector of blocks is short: its numbers are stored anew.
             None => {
-                let bytes = self.to_vec().iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes = self.to_vec().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
                 let (stored, first) = (StoredType::F32, 0);
                 Self { stored, bytes, width, first, n_rows, interleaved_head: Some(head_dim) }
             }

@@ -166,16 +166,18 @@ impl Janus {
     }
 
     fn load_on(base: &Path, compute: &Compute) -> Result<Self> {
-        // Its lists, the digest and the weights have nothing to do with each other.
-        let (checkpoint, tokenizer, digest, model) = std::thread::scope(|scope| {
+        // What cannot be used is refused before all of it is read.
+        let mut checkpoint = formats::open(base)?;
+        let file = checkpoint.tokenizer.take();
+        let file = file.ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
+        // The digest, the tokenizer's lists and the weights have nothing to do with each other.
+        let (digest, tokenizer, model) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest_of_model(base));
-            let mut checkpoint = formats::open(base)?;
-            let file = checkpoint.tokenizer.take();
-            let file = file.ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
             let tokenizer = scope.spawn(|| Tokenizer::new(file));
             let model = LanguageModel::from_checkpoint(&mut checkpoint, compute);
-            Ok((checkpoint, formats::joined(tokenizer)?, formats::joined(digest)?, model?))
-        })?;
+            (formats::joined(digest), formats::joined(tokenizer), model)
+        });
+        let (digest, tokenizer, model) = (digest?, tokenizer?, model?);
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
         let vocab_size = checkpoint.config.vocab_size;
         let mut stop_ids = checkpoint.stop_ids.clone();
