@@ -117,7 +117,7 @@ fn every_committed_chart_is_drawn_from_the_records_beside_it() {
 }
 
 /// What the committed report is made of, in its order.
-const REPORTED: [&str; 15] = [
+const REPORTED: [&str; 16] = [
     "check-v1-bundle",
     "check-v1-no-analysis",
     "hold-out-v1",
@@ -128,6 +128,7 @@ const REPORTED: [&str; 15] = [
     "scaling-validation",
     "ablation-lora",
     "ablation-lora-304",
+    "ablation-lora-504",
     "ablation-heads",
     "lora-both",
     "lora-labels-only",
