@@ -102,7 +102,8 @@ pub(crate) fn of_file(path: &Path) -> Result<Digest> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
+    // What is read stays in the second cache until it is digested.
+    let mut buffer = vec![0; 1 << 17];
     loop {
         match file.read(&mut buffer).map_err(io)? {
             0 => return Ok(Digest(hasher.finalize().into())),

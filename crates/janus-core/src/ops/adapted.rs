@@ -10,6 +10,13 @@ use janus_kernels::{
 use super::Rounding;
 use crate::lora::{Dropout, Target};
 
+/// A copy of rows that all threads write: its memory is fresh, and whoever touches it first pays for that.
+pub(super) fn copied(x: &[f32], width: usize) -> Vec<f32> {
+    let mut copy = vec![0.0; x.len()];
+    each_row(&mut copy, width, width, |row, out| out.copy_from_slice(&x[row * width..][..width]));
+    copy
+}
+
 /// A frozen projection in packed form.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedLinear {

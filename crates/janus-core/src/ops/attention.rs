@@ -12,7 +12,7 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, copied},
     mlp::{finish, through_norm, unfinish},
 };
 use crate::{
@@ -275,7 +275,7 @@ impl AttentionCall {
         drop(qkv);
         let out = self.projection_out(values);
         let (mut y, store) = match weights.after {
-            None if weights.residual_scale == 1.0 && !out.scales_rows() => (x.to_vec(), Store::Add),
+            None if weights.residual_scale == 1.0 && !out.scales_rows() => (copied(x, width), Store::Add),
             _ => (vec![0.0; x.len()], Store::Set),
         };
         let row = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * q..][..q]);

@@ -8,7 +8,7 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, copied},
 };
 use crate::lora::{Dropout, Target};
 
@@ -153,7 +153,7 @@ impl MlpCall {
         let (ins, out) = (self.projections_in(values), self.projection_out(values));
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
         let (mut y, store) = match self.weights.after {
-            None if self.weights.residual_scale == 1.0 && !out.scales_rows() => (x.to_vec(), Store::Add),
+            None if self.weights.residual_scale == 1.0 && !out.scales_rows() => (copied(x, width), Store::Add),
             _ => (vec![0.0; x.len()], Store::Set),
         };
         if let (false, Some((hidden, down))) = (save, self.rounded_hidden(n_rows, width, normed)) {

@@ -249,7 +249,8 @@ fn of_ablation(ablation: &AblationResults) -> Vec<String> {
         let (worst, best) = (ways.iter().min_by(order)?, ways.iter().max_by(order)?);
         let share = |way: &TrialResults| {
             let [value, low, high] = [way.right.value?, way.right.low?, way.right.high?].map(|share| 100.0 * share);
-            Some(format!("{value:.0} % [{low:.0}, {high:.0}] with {} ({} seeds)", name(&way.way), way.seeds))
+            let seeds = if way.seeds == 1 { "seed" } else { "seeds" };
+            Some(format!("{value:.0} % [{low:.0}, {high:.0}] with {} ({} {seeds})", name(&way.way), way.seeds))
         };
         let parted = worst.right.high? < best.right.low?;
         let verdict = if parted { "the intervals part" } else { "the intervals overlap: no effect is shown" };
