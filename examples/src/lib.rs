@@ -97,7 +97,8 @@ impl DeviceArgs {
 impl DeviceArgs {
     /// How a model is loaded there, with a bundle or without.
     fn config(&self, bundle: Option<PathBuf>) -> JanusConfig {
-        JanusConfig { device: self.device, precision: self.precision, bundle }
+        let digests = Some(HubConfig::from_env().cache.join("digests.json"));
+        JanusConfig { device: self.device, precision: self.precision, bundle, digests }
     }
 
     /// Opens the chosen device; `auto` is what is meant by that.

@@ -1,11 +1,15 @@
 //! Our side of the comparison with other implementations: one piece of work a process, so that its memory is its own.
 //! Prints one JSON object; `tests/peers/run` calls it.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use janus_core::{
-    Adapter, DeviceChoice, GenerateConfig, Janus, JanusConfig, LanguageModel, LoraConfig, Precision, Sampling, Session,
-    TokenBatch, TokenIds, TrainingPass,
+    Adapter, Compute, DeviceChoice, GenerateConfig, Janus, JanusConfig, LanguageModel, LoraConfig, Precision, Sampling,
+    Session, TokenBatch, TokenIds, TrainingPass,
 };
 use janus_train::{
     AdamW, AdamWConfig, Batch, Completion, Example, GrpoConfig, Rollout, group_advantages, policy_step, step,
@@ -22,14 +26,13 @@ fn main() {
     let start = Instant::now();
     let compute = device.init(precision).unwrap_or_else(|error| panic!("{error}"));
     // Only what writes text has a tokenizer.
-    let config = JanusConfig { device, precision, bundle: None };
+    let config = JanusConfig { device, precision, ..JanusConfig::default() };
     let janus = work.starts_with("grpo").then(|| Janus::load(&base, config).unwrap_or_else(|error| panic!("{error}")));
     let model = match &janus {
         Some(janus) => janus.model().clone(),
         None => LanguageModel::load(&base, &compute).unwrap_or_else(|error| panic!("{error}")),
     };
     let load = start.elapsed().as_secs_f64();
-    let ids = |count: usize| TokenIds((0..count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect());
     let (tokens, seconds) = match work.as_str() {
         "load" => (0, load),
         "prefill_512" | "prefill_1024" => {
@@ -45,21 +48,10 @@ fn main() {
         // One stream behind 128 tokens, or eight that share a prompt of 512: 128 tokens each.
         "decode_1" | "decode_8" => {
             let (rows, prompt) = if work == "decode_1" { (1, 128) } else { (8, 512) };
-            let mut cache = model.decoder.cache(rows, prompt + 129);
-            let read = TokenBatch::new(&[ids(prompt)]);
-            let _ = model.decoder.forward_cached(&read, &mut cache, 0..1, &[], &[]).expect("fits");
-            (1..rows).for_each(|row| cache.share_beginning(0, row, prompt));
-            let all: Vec<usize> = (0..rows).collect();
-            let run = || {
-                (0..rows).for_each(|row| cache.truncate(row, prompt));
-                for at in 0..128u32 {
-                    let batch = TokenBatch::new(&vec![TokenIds(vec![100 + at]); rows]);
-                    let states = model.decoder.forward_next(&batch, &mut cache, &all, &[]).expect("fits");
-                    let _ = model.logits_at(&states, &vec![0; rows]).expect("computed");
-                }
-            };
-            (rows * 128, best(rounds, run))
+            (rows * 128, best(rounds, writer(&model, &compute, rows, prompt)))
         }
+        // One stream, and behind each of its rounds the memory, read by all threads for as long.
+        "bandwidth" => return bandwidth(&base, writer(&model, &compute, 1, 128), rounds),
         // A step of phase 2: eight continuations of 64 tokens behind one prompt of 512, a reference beside the policy.
         "grpo_512+8x64" => {
             let tokenizer = janus.as_ref().expect("loaded above").tokenizer();
@@ -132,6 +124,66 @@ fn main() {
         tokens as f64 / seconds,
         peak / 1024
     );
+}
+
+fn ids(count: usize) -> TokenIds {
+    TokenIds((0..count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect())
+}
+
+/// Writes 128 tokens behind each of some rows that share a prompt.
+fn writer<'a>(model: &'a LanguageModel, compute: &'a Compute, rows: usize, prompt: usize) -> impl FnMut() + 'a {
+    let mut cache = model.decoder.cache(rows, prompt + 129);
+    let read = TokenBatch::new(&[ids(prompt)]);
+    let _ = model.decoder.forward_cached(&read, &mut cache, 0..1, &[], &[]).expect("fits");
+    (1..rows).for_each(|row| cache.share_beginning(0, row, prompt));
+    let all: Vec<usize> = (0..rows).collect();
+    let mut write = move || {
+        (0..rows).for_each(|row| cache.truncate(row, prompt));
+        for at in 0..128u32 {
+            let batch = TokenBatch::new(&vec![TokenIds(vec![100 + at]); rows]);
+            let states = model.decoder.forward_next(&batch, &mut cache, &all, &[]).expect("fits");
+            let _ = model.logits_at(&states, &vec![0; rows]).expect("computed");
+        }
+    };
+    move || compute.with_team(&mut write)
+}
+
+/// The bytes of a model's file that a token reads, beside what the memory gives in the same minutes: for each round of writing
+/// as much time of reading, and the median of the ratios.
+fn bandwidth(base: &Path, mut write: impl FnMut(), rounds: usize) {
+    let bytes = std::fs::metadata(base).expect("a file").len() as f64;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory: Vec<u64> = vec![1; 1 << 26];
+    write();
+    let mut shares: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let start = Instant::now();
+            write();
+            let seconds = start.elapsed().as_secs_f64();
+            let read = AtomicU64::new(0);
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                for part in memory.chunks(memory.len().div_ceil(threads)) {
+                    let (read, start) = (&read, &start);
+                    scope.spawn(move || {
+                        for stretch in part.chunks(1 << 20).cycle() {
+                            std::hint::black_box(stretch.iter().sum::<u64>());
+                            read.fetch_add(size_of_val(stretch) as u64, Ordering::Relaxed);
+                            if start.elapsed().as_secs_f64() > seconds {
+                                break;
+                            }
+                        }
+                    });
+                }
+            });
+            let (writes, reads) = (bytes * 128.0 / seconds, read.into_inner() as f64 / start.elapsed().as_secs_f64());
+            eprintln!("{:.1} tokens/s = {:.1} GB/s of {:.1}", 128.0 / seconds, writes / 1e9, reads / 1e9);
+            writes / reads
+        })
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    let [least, median, most] = [0, rounds / 2, rounds - 1].map(|at| shares[at] * 100.0);
+    println!("median {median:.0} % of what the memory gives, {least:.0} to {most:.0} %, {rounds} rounds");
 }
 
 fn best(rounds: usize, mut run: impl FnMut()) -> f64 {

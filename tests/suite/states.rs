@@ -28,8 +28,9 @@ fn pooled_states_have_the_same_bits_alone_and_beside_others_that_begin_alike() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     janus_core::write_tiny_model(folder.path(), 5).expect("written");
     for precision in [Precision::F32, Precision::Auto] {
-        let janus = Janus::load(folder.path(), JanusConfig { device: DeviceChoice::Flex, precision, bundle: None })
-            .expect("loads");
+        let janus =
+            Janus::load(folder.path(), JanusConfig { device: DeviceChoice::Flex, precision, ..JanusConfig::default() })
+                .expect("loads");
         let findings = findings();
         let findings: Vec<_> = findings.iter().map(|(pair, claim)| (pair, claim)).collect();
         let of = |findings: &[(&HttpPair, &Claim)]| -> Vec<Vec<Vec<f32>>> {

@@ -165,13 +165,22 @@ impl Compute {
         false
     }
 
+    /// Runs `work`, in which our kernels, where they compute, have all threads awake: for loops that write token after token,
+    /// each of which asks for hundreds of small pieces of parallel work. [`Session`](crate::Session) does so itself.
+    pub fn with_team<R>(&self, work: impl FnOnce() -> R) -> R {
+        #[cfg(feature = "kernels")]
+        if self.is_fused() {
+            return janus_kernels::with_team(work);
+        }
+        work()
+    }
+
     /// A weight in blocks, where it is held so: in bfloat16 those of the file, in int8 any.
     #[cfg(feature = "kernels")]
-    pub(crate) fn blocks(&self, stored: &StoredMatrix, shape: [usize; 2]) -> Option<janus_kernels::Blocks> {
+    pub(crate) fn blocks(&self, stored: &StoredMatrix, shape: [usize; 2]) -> Result<Option<janus_kernels::Blocks>> {
         match self.precision() {
-            Precision::Int8 => stored.blocks(shape).or_else(|| stored.rounded_blocks(shape)),
-            Precision::Bf16 => stored.blocks(shape),
-            _ => None,
+            Precision::Int8 | Precision::Bf16 => stored.blocks(shape),
+            _ => Ok(None),
         }
     }
 

@@ -35,6 +35,7 @@ mod config;
 mod decoder;
 mod device;
 mod digest;
+mod digest_cache;
 mod error;
 mod evidence;
 mod formats;

@@ -32,9 +32,9 @@ impl Linear {
         source: &mut dyn WeightSource,
         compute: &Compute,
     ) -> Result<Self> {
-        let weight = source.take(&format!("{name}.weight"), &shape)?;
+        let weight = source.take_in_file(&format!("{name}.weight"), &shape)?;
         let bias = if bias { Some(source.take(&format!("{name}.bias"), &shape[..1])?.to_vec()) } else { None };
-        Ok(Self { weight: FrozenWeight::new(&weight, shape, compute), bias: bias.map(Arc::new) })
+        Ok(Self { weight: FrozenWeight::new(weight, shape, compute)?, bias: bias.map(Arc::new) })
     }
 
     /// A projection that shares its weight with an embedding.

@@ -33,7 +33,7 @@ pub struct Difference {
 pub fn parity(model: &Path, adapter: Option<&Path>, expected: &Path, compute: &Compute) -> Result<Vec<Difference>> {
     let model = LanguageModel::load(model, compute)?;
     let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
-    let mut file = SafetensorsFile::open(expected)?;
+    let file = SafetensorsFile::open(expected)?;
     let (ids, shape) = file.read_i32("input_ids")?;
     let bad = |reason: String| Error::BadFile { path: expected.to_owned(), reason };
     let [batch_size, seq_len] = shape[..] else { return Err(bad(format!("`input_ids` has shape {shape:?}"))) };

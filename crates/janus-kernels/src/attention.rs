@@ -32,7 +32,7 @@ pub struct AttentionConfig {
 #[derive(Debug, Clone)]
 pub struct Attended {
     /// `[n_queries, n_heads * head_dim]`
-    pub output: Vec<f32>,
+    pub output: Buffer,
     /// The logarithm of the sum of exponentials of each query's scores, `[n_heads, n_queries]`.
     pub log_sum: Vec<f32>,
 }
@@ -66,8 +66,8 @@ pub fn attention(
     let (head_dim, n_heads) = (kv.head_dim, kv.n_heads * config.group);
     let lanes = config.group * n_queries;
     let n_tiles = lanes.div_ceil(NR);
-    let mut attended =
-        Attended { output: vec![0.0; n_queries * n_heads * head_dim], log_sum: vec![0.0; n_heads * n_queries] };
+    let output = Buffer::scratch(n_queries * n_heads * head_dim);
+    let mut attended = Attended { output, log_sum: vec![0.0; n_heads * n_queries] };
     let output = Shared::new(&mut attended.output);
     let log_sum = Shared::new(&mut attended.log_sum);
     let first = kv.len() - n_queries;

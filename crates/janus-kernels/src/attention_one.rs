@@ -287,7 +287,7 @@ mod tests {
                     let mut ours = vec![0.0; 2 * q];
                     attention_of_last(isa, &config, &[(&last[..q], &kv), (&last[..q], &kv)], &mut ours);
                     assert_eq!(ours[..q], ours[q..]);
-                    assert_eq!(ours[..q], theirs, "{precision:?} {isa} {seed}");
+                    assert_eq!(ours[..q], theirs[..], "{precision:?} {isa} {seed}");
                 }
             }
         }

@@ -1,20 +1,17 @@
-//! Weights in blocks of small integers, and their products with a few rows: what writing a token reads.
+//! Weights in blocks of small integers: what writing a token reads.
 //!
 //! A block is [`BLOCK`] numbers of one row of a weight, `scale * quant + minimum` each, as GGUF's Q4_1 has them; the other
 //! types of 4 and 8 bits are special cases. Blocks of [`LANES`] rows lie side by side, quants first, then scales, then
 //! minima: one stream from beginning to end, with no more bytes than the file has.
-//!
-//! Rows of activations become 8-bit integers with a scale for each block. Products of integers are exact, and blocks are
-//! added from left to right, so a row has the same bits on every instruction set, in any company.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+};
 
 use crate::{
-    Store,
     buffer::Buffer,
-    isa::{Isa, Set, vectorized},
     parallel::{self, Shared},
-    round::round_blocks,
 };
 
 /// Numbers of a block.
@@ -23,11 +20,8 @@ pub const BLOCK: usize = 32;
 /// Rows of a weight that lie side by side.
 pub(crate) const LANES: usize = 16;
 
-/// Rows of activations that one run down the blocks takes.
-const MOST_ROWS: usize = 8;
-
-/// Rows of activations that pass all panels before the next ones do: they stay in the second cache.
-const ROWS_NEAR: usize = 256;
+/// Panels that are packed one behind the other.
+const TOGETHER: usize = 4;
 
 /// Four numbers of a block, and how many such groups it has.
 pub(crate) const GROUPS: usize = BLOCK / 4;
@@ -59,12 +53,41 @@ impl Bits {
 /// One block: `scale * quant + minimum`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Block {
-    /// The integers.
-    pub quants: [u8; BLOCK],
+    /// The quants as [`Blocks`] holds them: four a word; of 4 bits the last 16 stand in the high halves of the first ones' bytes.
+    pub(crate) words: [u32; GROUPS],
     /// A float16, as its bits.
     pub scale: u16,
     /// A float16, as its bits.
     pub minimum: u16,
+}
+
+impl Block {
+    /// A block of quants; `scale` and `minimum` are float16, as their bits.
+    ///
+    /// # Panics
+    /// When a quant has more bits.
+    pub fn new(bits: Bits, quants: [u8; BLOCK], scale: u16, minimum: u16) -> Self {
+        match bits {
+            Bits::Eight => Self { words: words_of(&quants), scale, minimum },
+            Bits::Four => {
+                let most = quants.iter().fold(0, |most, quant| most.max(*quant));
+                assert!(most < 16, "four bits a quant, and {most} has more");
+                Self::of_halves(&std::array::from_fn(|at| quants[at] | quants[at + BLOCK / 2] << 4), scale, minimum)
+            }
+        }
+    }
+
+    /// A block of 4 bits as GGUF has it: the first 16 quants are the low halves of the bytes, the others the high ones.
+    pub fn of_halves(bytes: &[u8; BLOCK / 2], scale: u16, minimum: u16) -> Self {
+        Self { words: words_of(bytes), scale, minimum }
+    }
+}
+
+/// Four bytes a word.
+fn words_of(bytes: &[u8]) -> [u32; GROUPS] {
+    let mut words = [0; GROUPS];
+    words.iter_mut().zip(bytes.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+    words
 }
 
 /// A weight in blocks.
@@ -80,32 +103,77 @@ pub struct Blocks {
 
 impl Blocks {
     /// Packs a weight `[n, width]` whose rows `row(index, blocks)` writes; numbers of a last block beyond the width are not
-    /// read, whatever their quants are.
-    ///
-    /// # Panics
-    /// When a quant has more bits.
+    /// read, whatever their quants are. The blocks have quants of these bits.
     pub fn pack(bits: Bits, n: usize, width: usize, row: impl Fn(usize, &mut [Block]) + Sync) -> Self {
+        Self::pack_from(bits, n, width, |_| (), |(), index, blocks| row(index, blocks))
+    }
+
+    /// The same with rows that are written out of what `read(rows)` gives for the few panels of one task.
+    pub fn pack_from<R>(
+        bits: Bits,
+        n: usize,
+        width: usize,
+        read: impl Fn(Range<usize>) -> R + Sync,
+        row: impl Fn(&R, usize, &mut [Block]) + Sync,
+    ) -> Self {
         let n_blocks = width.div_ceil(BLOCK);
-        let mut words = Buffer::scratch(n.div_ceil(LANES) * n_blocks * bits.stride());
-        let size = n_blocks * bits.stride();
-        let shared = Shared::new(words.words_mut());
         let largest = AtomicU8::new(0);
-        parallel::each(n.div_ceil(LANES), width * LANES, |panel| {
-            // SAFETY: each task has its own panel.
-            let words = unsafe { shared.part(panel * size, size) };
+        let panel = |given: &R, rows: Range<usize>, words: &mut [u32]| {
             // Rows that are missing in the last panel are 0.
             let mut blocks = vec![Block::default(); LANES * n_blocks];
-            for (lane, blocks) in blocks.chunks_exact_mut(n_blocks).take(n - panel * LANES).enumerate() {
-                row(panel * LANES + lane, blocks);
+            for (index, blocks) in rows.zip(blocks.chunks_exact_mut(n_blocks)) {
+                row(given, index, blocks);
             }
-            let most = blocks.iter().flat_map(|block| block.quants).fold(0, u8::max);
-            assert!(bits == Bits::Eight || most < 16, "four bits a quant, and {most} has more");
-            largest.fetch_max(most, Ordering::Relaxed);
+            if bits == Bits::Eight {
+                let quants = blocks.iter().flat_map(|block| block.words).flat_map(u32::to_le_bytes);
+                largest.fetch_max(quants.fold(0, u8::max), Ordering::Relaxed);
+            }
             for (at, words) in words.chunks_exact_mut(bits.stride()).enumerate() {
                 put(bits, words, &std::array::from_fn(|lane| &blocks[lane * n_blocks + at]));
             }
-        });
-        Self { bits, n, width, largest: largest.into_inner(), words }
+        };
+        let words = panels(n, n_blocks * bits.stride(), read, panel);
+        Self { bits, n, width, largest: if bits == Bits::Four { 15 } else { largest.into_inner() }, words }
+    }
+
+    /// A weight whose rows are GGUF's blocks of type Q4_1, word by word: scale and minimum, and four words of quants. `None` where
+    /// a minimum is no number.
+    ///
+    /// # Panics
+    /// When the width is no whole number of blocks, or a row does not have so many.
+    pub fn of_q4_1<R>(
+        n: usize,
+        width: usize,
+        read: impl Fn(Range<usize>) -> R + Sync,
+        row: impl for<'r> Fn(&'r R, usize) -> &'r [u8] + Sync,
+    ) -> Option<Self> {
+        const WORDS: usize = 1 + GROUPS / 2;
+        assert!(width.is_multiple_of(BLOCK), "{width} is no whole number of blocks");
+        let (bits, n_blocks) = (Bits::Four, width / BLOCK);
+        let finite = AtomicBool::new(true);
+        let panel = |given: &R, rows: Range<usize>, words: &mut [u32]| {
+            // Rows that are missing in the last panel are 0.
+            words.fill(0);
+            let mut all_finite = true;
+            for (lane, index) in rows.enumerate() {
+                let (blocks, rest) = row(given, index).as_chunks::<{ 4 * WORDS }>();
+                assert!(blocks.len() == n_blocks && rest.is_empty(), "{n_blocks} blocks in row {index}");
+                let shift = 16 * (lane % 2);
+                for (block, words) in blocks.iter().zip(words.chunks_exact_mut(bits.stride())) {
+                    let word = |at: usize| u32::from_le_bytes(block.as_chunks::<4>().0[at]);
+                    for at in 0..GROUPS / 2 {
+                        words[at * LANES + lane] = word(1 + at);
+                    }
+                    let both = word(0);
+                    all_finite &= both >> 26 & 0x1f != 0x1f;
+                    words[bits.words() + lane / 2] |= (both & 0xffff) << shift;
+                    words[bits.words() + LANES / 2 + lane / 2] |= both >> 16 << shift;
+                }
+            }
+            finite.fetch_and(all_finite, Ordering::Relaxed);
+        };
+        let words = panels(n, n_blocks * bits.stride(), read, panel);
+        finite.into_inner().then_some(Self { bits, n, width, largest: 15, words })
     }
 
     /// How many columns the product has: rows of the weight.
@@ -158,153 +226,34 @@ impl Blocks {
     }
 }
 
-/// Rows of activations as 8-bit integers, with a scale for each block.
-#[derive(Debug, Clone)]
-pub struct QuantRows {
-    n_rows: usize,
-    width: usize,
-    /// `[n_rows, n_blocks, 8]`, four signed integers a word.
-    quants: Buffer,
-    /// `[n_rows, n_blocks, 2]`: the scale, and the sum of the integers times it.
-    scales: Buffer,
-}
-
-impl QuantRows {
-    /// Rounds `[n_rows, width]`: the largest number of each block becomes 127.
-    ///
-    /// # Panics
-    /// When `values` is no whole number of rows.
-    pub fn pack(isa: Isa, values: &[f32], width: usize) -> Self {
-        let n_rows = values.len() / width;
-        assert_eq!(values.len(), n_rows * width, "whole rows of {width}");
-        let n_blocks = width.div_ceil(BLOCK);
-        let mut rows = Self {
-            n_rows,
-            width,
-            quants: Buffer::scratch(n_rows * n_blocks * GROUPS),
-            scales: Buffer::scratch(n_rows * n_blocks * 2),
-        };
-        let quants = Shared::new(rows.quants.words_mut());
-        let scales = Shared::new(rows.scales.words_mut());
-        parallel::each(n_rows, width * 8, |row| {
-            // SAFETY: each task has its own row.
-            let (quants, scales) = unsafe {
-                (quants.part(row * n_blocks * GROUPS, n_blocks * GROUPS), scales.part(row * n_blocks * 2, n_blocks * 2))
-            };
-            round_blocks(isa, &values[row * width..][..width], quants, scales);
-            for [step, sum] in scales.as_chunks_mut().0 {
-                *sum = (f32::from_bits(*step) * (*sum as i32) as f32).to_bits();
-            }
-        });
-        rows
-    }
-}
-
-/// `out[r, offset + n] = sum_k rows[r, k] * weight[n, k]` for each weight and its offset, with the rows rounded; added to what is
-/// there where `store` says so.
-///
-/// # Shapes
-/// - rows: `[n_rows, width]`
-/// - weights: `[n, width]` each, with the column of `out` at which its product begins
-/// - out: `[n_rows, stride]`
-///
-/// # Panics
-/// When the shapes do not agree.
-pub fn block_product(
-    isa: Isa,
-    rows: &QuantRows,
-    weights: &[(&Blocks, usize)],
-    out: &mut [f32],
-    stride: usize,
-    store: Store,
-) {
-    assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
-    parallel::assert_apart(weights.iter().map(|(weight, offset)| *offset..offset + weight.n));
-    let mut panels = Vec::new();
-    for (index, (weight, offset)) in weights.iter().enumerate() {
-        assert_eq!(weight.width, rows.width, "both operands have one summed dimension");
-        assert!(offset + weight.n <= stride, "columns {offset} + {} lie outside {stride}", weight.n);
-        panels.extend((0..weight.n.div_ceil(LANES)).map(|panel| (index, panel)));
-    }
-    let n_blocks = rows.width.div_ceil(BLOCK);
-    let out = Shared::new(out);
-    let near = ROWS_NEAR.min(rows.n_rows);
-    let n_tasks = panels.len() * rows.n_rows.div_ceil(ROWS_NEAR);
-    parallel::each(n_tasks, rows.width * LANES * near / 8, |task| {
-        let (index, panel) = panels[task % panels.len()];
-        let begin = task / panels.len() * ROWS_NEAR;
-        let end = (begin + ROWS_NEAR).min(rows.n_rows);
-        let (weight, offset) = weights[index];
-        let size = n_blocks * weight.bits.stride();
-        let words = &weight.words.words()[panel * size..][..size];
-        for first in (begin..end).step_by(MOST_ROWS) {
-            let present = MOST_ROWS.min(end - first);
-            let quants = &rows.quants.words()[first * n_blocks * GROUPS..][..present * n_blocks * GROUPS];
-            let scales = &rows.scales.words()[first * n_blocks * 2..][..present * n_blocks * 2];
-            let mut sums = [[0.0; LANES]; MOST_ROWS];
-            run(isa, weight.bits, words, quants, scales, &mut sums[..present]);
-            let lanes = LANES.min(weight.n - panel * LANES);
-            for (row, sums) in sums[..present].iter().enumerate() {
-                let at = (first + row) * stride + offset + panel * LANES;
-                // SAFETY: columns of weights lie apart, and each task has its own of its own rows.
-                let out = unsafe { out.part(at, lanes) };
-                match store {
-                    Store::Set => out.copy_from_slice(&sums[..lanes]),
-                    Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-                }
-            }
+/// Panels of `size` words each for `n` rows of a weight, which `panel(given, rows, words)` writes out of what `read(rows)`
+/// gives for a few of them.
+fn panels<R>(
+    n: usize,
+    size: usize,
+    read: impl Fn(Range<usize>) -> R + Sync,
+    panel: impl Fn(&R, Range<usize>, &mut [u32]) + Sync,
+) -> Buffer {
+    let mut words = Buffer::scratch(n.div_ceil(LANES) * size);
+    let shared = Shared::new(words.words_mut());
+    let rows = TOGETHER * LANES;
+    parallel::each(n.div_ceil(rows), size * TOGETHER, |task| {
+        let rows = task * rows..((task + 1) * rows).min(n);
+        let given = read(rows.clone());
+        for first in rows.clone().step_by(LANES) {
+            // SAFETY: each task has its own panels.
+            let words = unsafe { shared.part(first / LANES * size, size) };
+            panel(&given, first..(first + LANES).min(rows.end), words);
         }
     });
-}
-
-/// [`LANES`] rows of a weight times up to [`MOST_ROWS`] rows.
-fn run(isa: Isa, bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-    match isa.set() {
-        #[cfg(target_arch = "x86_64")]
-        Set::Avx512Bf16 => vnni::run(bits, words, quants, scales, sums),
-        _ => plain(isa, bits, words, quants, scales, sums),
-    }
-}
-
-vectorized! {
-    fn plain(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-        let n_blocks = words.len() / bits.stride();
-        for (index, words) in words.chunks_exact(bits.stride()).enumerate() {
-            let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
-            for lane in 0..LANES {
-                (scale[lane], minimum[lane]) = scale_and_minimum(bits, words, lane);
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let quants = &quants[(row * n_blocks + index) * GROUPS..][..GROUPS];
-                let mut dots = [0i32; LANES];
-                for (at, four) in quants.iter().enumerate() {
-                    let four = four.to_le_bytes().map(|byte| i32::from(byte as i8));
-                    for (lane, dot) in dots.iter_mut().enumerate() {
-                        let weights = group(bits, words, at, lane).to_le_bytes();
-                        for (weight, value) in weights.iter().zip(four) {
-                            *dot += i32::from(*weight) * value;
-                        }
-                    }
-                }
-                let [step, sum] = [0, 1].map(|which| f32::from_bits(scales[2 * (row * n_blocks + index) + which]));
-                for lane in 0..LANES {
-                    let total = (scale[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
-                    sums[lane] = minimum[lane].mul_add(sum, total);
-                }
-            }
-        }
-    }
+    words
 }
 
 /// Writes the blocks of all lanes beside each other.
 fn put(bits: Bits, words: &mut [u32], blocks: &[&Block; LANES]) {
     for (lane, block) in blocks.iter().enumerate() {
-        let word = |at: usize| u32::from_le_bytes(block.quants.as_chunks::<4>().0[at]);
-        match bits {
-            Bits::Eight => (0..GROUPS).for_each(|at| words[at * LANES + lane] = word(at)),
-            Bits::Four => {
-                (0..GROUPS / 2).for_each(|at| words[at * LANES + lane] = word(at) | word(at + GROUPS / 2) << 4);
-            }
+        for (at, word) in block.words[..bits.words() / LANES].iter().enumerate() {
+            words[at * LANES + lane] = *word;
         }
     }
     let (scales, minima) = words[bits.words()..].split_at_mut(LANES / 2);
@@ -350,119 +299,4 @@ fn half_to_f32(half: u16) -> f32 {
     // Infinity and what is not a number keep their bits.
     let other = rest << 13 | 0x7f80_0000;
     f32::from_bits(if rest < 0x7c00 { finite } else { other } | sign)
-}
-
-#[cfg(target_arch = "x86_64")]
-mod vnni {
-    use std::arch::x86_64::*;
-
-    use super::{Bits, GROUPS, LANES, MOST_ROWS};
-
-    /// So many words further down the stream is asked for: 4 KB.
-    const AHEAD: usize = 1 << 10;
-
-    pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-        let n_blocks = words.len() / bits.stride();
-        assert_eq!(words.len(), n_blocks * bits.stride(), "whole blocks");
-        assert!(quants.len() >= sums.len() * n_blocks * GROUPS && scales.len() >= 2 * sums.len() * n_blocks);
-        macro_rules! by_rows {
-            ($($rows:literal)*) => {
-                match (bits, sums.len()) {
-                    $(
-                        // SAFETY: the caller has the instruction set; the lengths are checked above.
-                        (Bits::Four, $rows) => unsafe { four::<$rows>(n_blocks, words, quants, scales, sums) },
-                        // SAFETY: as above.
-                        (Bits::Eight, $rows) => unsafe { eight::<$rows>(n_blocks, words, quants, scales, sums) },
-                    )*
-                    (_, rows) => unreachable!("{rows} rows, at most {MOST_ROWS}"),
-                }
-            };
-        }
-        by_rows!(1 2 3 4 5 6 7 8)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-    unsafe fn four<const R: usize>(n: usize, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-        let low = _mm512_set1_epi8(0x0f);
-        // SAFETY: `run` checked the lengths.
-        unsafe {
-            blocks::<R>(n, words, Bits::Four, quants, scales, sums, |words| {
-                let mut groups = [_mm512_setzero_si512(); GROUPS];
-                for at in 0..GROUPS / 2 {
-                    let both = _mm512_loadu_si512(words.add(at * LANES).cast());
-                    groups[at] = _mm512_and_si512(both, low);
-                    groups[at + GROUPS / 2] = _mm512_and_si512(_mm512_srli_epi32::<4>(both), low);
-                }
-                groups
-            });
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-    unsafe fn eight<const R: usize>(
-        n: usize,
-        words: &[u32],
-        quants: &[u32],
-        scales: &[u32],
-        sums: &mut [[f32; LANES]],
-    ) {
-        // SAFETY: `run` checked the lengths.
-        unsafe {
-            blocks::<R>(n, words, Bits::Eight, quants, scales, sums, |words| {
-                let mut groups = [_mm512_setzero_si512(); GROUPS];
-                for (at, group) in groups.iter_mut().enumerate() {
-                    *group = _mm512_loadu_si512(words.add(at * LANES).cast());
-                }
-                groups
-            });
-        }
-    }
-
-    /// # Safety
-    /// The slices hold `n` blocks for each of `R` rows.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-    unsafe fn blocks<const R: usize>(
-        n: usize,
-        words: &[u32],
-        bits: Bits,
-        quants: &[u32],
-        scales: &[u32],
-        sums: &mut [[f32; LANES]],
-        load: impl Fn(*const u32) -> [__m512i; GROUPS],
-    ) {
-        let mut totals = [_mm512_setzero_ps(); R];
-        for index in 0..n {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let words = words.as_ptr().add(index * bits.stride());
-                if R > 1 {
-                    // Several rows take so long that the processor does not ask for what comes behind by itself.
-                    for line in (0..bits.stride()).step_by(16) {
-                        _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(AHEAD + line).cast());
-                    }
-                }
-                let groups = load(words);
-                let scale = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words()).cast()));
-                let minimum = _mm512_cvtph_ps(_mm256_loadu_si256(words.add(bits.words() + LANES / 2).cast()));
-                for (row, total) in totals.iter_mut().enumerate() {
-                    let quants = quants.as_ptr().add((row * n + index) * GROUPS);
-                    let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-                    for at in (0..GROUPS).step_by(2) {
-                        even = _mm512_dpbusd_epi32(even, groups[at], _mm512_set1_epi32(*quants.add(at) as i32));
-                        odd = _mm512_dpbusd_epi32(odd, groups[at + 1], _mm512_set1_epi32(*quants.add(at + 1) as i32));
-                    }
-                    let dots = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-                    let own = scales.as_ptr().add(2 * (row * n + index));
-                    let [step, sum] = [0, 1].map(|which| _mm512_set1_ps(f32::from_bits(*own.add(which))));
-                    *total = _mm512_fmadd_ps(_mm512_mul_ps(scale, step), dots, *total);
-                    *total = _mm512_fmadd_ps(minimum, sum, *total);
-                }
-            }
-        }
-        for (total, sums) in totals.iter().zip(sums) {
-            // SAFETY: a row of sums holds as many numbers as a register.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
-        }
-    }
 }

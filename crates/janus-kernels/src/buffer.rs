@@ -8,7 +8,9 @@ use std::{
 /// Numbers whose memory goes to the next one who needs as much.
 #[derive(Debug)]
 pub struct Buffer {
+    /// As long as the memory is, so that whoever gets it next pays for no part of it again.
     words: Vec<u32>,
+    length: usize,
 }
 
 /// Buffers that nobody uses, smallest first.
@@ -21,47 +23,48 @@ impl Buffer {
     /// `length` numbers that hold whatever was there: for what is written before it is read.
     pub fn scratch(length: usize) -> Self {
         // Fresh memory is 0 from the system: nobody writes that once more.
-        Self { words: used(length).unwrap_or_else(|| vec![0; length]) }
+        Self { words: used(length).unwrap_or_else(|| vec![0; length]), length }
     }
 
     /// `length` zeros.
     pub fn zeros(length: usize) -> Self {
         let used = used(length).map(|mut words| {
-            words.fill(0);
+            words[..length].fill(0);
             words
         });
-        Self { words: used.unwrap_or_else(|| vec![0; length]) }
+        Self { words: used.unwrap_or_else(|| vec![0; length]), length }
     }
 
     pub(crate) fn words(&self) -> &[u32] {
-        &self.words
+        &self.words[..self.length]
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u32] {
-        &mut self.words
+        &mut self.words[..self.length]
     }
 }
 
 /// Memory that nobody uses any more and that fits, with what is there.
 fn used(length: usize) -> Option<Vec<u32>> {
+    if length == 0 {
+        return None;
+    }
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let at = free.iter().position(|words| words.capacity() >= length)?;
-    let fits = free[at].capacity() <= 2 * length.max(1 << 10);
-    let mut words = fits.then(|| free.remove(at))?;
-    // It came back as long as its capacity.
-    words.truncate(length);
-    Some(words)
+    let at = free.iter().position(|words| words.len() >= length)?;
+    let fits = free[at].len() <= 2 * length.max(1 << 10);
+    fits.then(|| free.remove(at))
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut words = std::mem::take(&mut self.words);
-        // Its whole capacity is made readable once, so that no later user pays for it.
-        words.resize(words.capacity(), 0);
+        let words = std::mem::take(&mut self.words);
+        if words.is_empty() {
+            return;
+        }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: usize = free.iter().map(Vec::capacity).sum();
-        if kept + words.capacity() <= MOST {
-            let at = free.partition_point(|other| other.capacity() < words.capacity());
+        let kept: usize = free.iter().map(Vec::len).sum();
+        if kept + words.len() <= MOST {
+            let at = free.partition_point(|other| other.len() < words.len());
             free.insert(at, words);
         }
     }
@@ -69,8 +72,8 @@ impl Drop for Buffer {
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        let mut copy = Self::scratch(self.words.len());
-        copy.words.copy_from_slice(&self.words);
+        let mut copy = Self::scratch(self.length);
+        copy.words_mut().copy_from_slice(self.words());
         copy
     }
 }
@@ -80,14 +83,14 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[f32] {
         // SAFETY: both types have four bytes, one alignment, and no bit pattern that is not a value.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.words.len()) }
+        unsafe { std::slice::from_raw_parts(self.words().as_ptr().cast(), self.length) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.words_mut().as_mut_ptr().cast(), self.length) }
     }
 }
 

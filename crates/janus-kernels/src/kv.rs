@@ -7,6 +7,7 @@ use crate::{
     isa::Isa,
     pack::along,
     parallel::{self, Shared},
+    team,
     tile::MR,
     word,
 };
@@ -29,12 +30,9 @@ pub struct KeyValues {
     pages: Vec<Arc<Page>>,
 }
 
-/// Up to [`PAGE`] tokens, head by head.
+/// Up to [`PAGE`] tokens, head by head: its keys, then its values.
 #[derive(Debug, Clone)]
-struct Page {
-    keys: Vec<u32>,
-    values: Vec<u32>,
-}
+struct Page(Vec<u32>);
 
 impl KeyValues {
     /// Room for `capacity` tokens of `n_heads` key heads.
@@ -82,12 +80,33 @@ impl KeyValues {
             let first = self.length % PAGE;
             let count = (n_tokens - done).min(PAGE - first);
             if first == 0 {
-                let [keys, values] = self.sizes().map(|size| vec![0; self.n_heads * size]);
-                self.pages.push(Arc::new(Page { keys, values }));
+                self.pages.push(Arc::new(Page(vec![0; self.n_heads * self.sizes().iter().sum::<usize>()])));
             }
             self.fill(isa, first..first + count, &keys[done * stride..], &values[done * stride..], stride);
             self.length += count;
             done += count;
+        }
+    }
+
+    /// Asks the memory for the lines that the next token will be written to.
+    pub fn expect_token(&self) {
+        let ([keys, values], at) = (self.sizes(), self.length % PAGE);
+        let Some(page) = self.pages.last().filter(|_| at > 0) else { return };
+        let (depth, word) = (self.precision.words(self.head_dim), at / self.precision.numbers());
+        for head in page.0.chunks_exact(keys + values) {
+            let key = head.as_ptr().wrapping_add(at / MR * MR * depth + at % MR);
+            (0..depth).for_each(|d| team::prefetch(key.wrapping_add(d * MR).addr()));
+            for panel in head[keys..].chunks_exact(self.precision.words(PAGE) * MR) {
+                let value = panel.as_ptr().wrapping_add(word * MR);
+                [0, MR - 1].into_iter().for_each(|d| team::prefetch(value.wrapping_add(d).addr()));
+            }
+        }
+    }
+
+    /// Lets threads of a team that wait ask the memory for the last tokens.
+    pub fn expect(&self) {
+        if let Some(page) = self.pages.last() {
+            team::expect(&page.0);
         }
     }
 
@@ -101,11 +120,11 @@ impl KeyValues {
         let (precision, head_dim, sizes) = (self.precision, self.head_dim, self.sizes());
         let (depth, value_words) = (precision.words(head_dim), precision.words(PAGE));
         let page = Arc::make_mut(self.pages.last_mut().expect("a page was pushed for its first token"));
-        let (all_keys, all_values) = (Shared::new(&mut page.keys), Shared::new(&mut page.values));
+        let all = Shared::new(&mut page.0);
         parallel::each(self.n_heads, tokens.len() * head_dim * 4, |head| {
             // SAFETY: each task has its own head.
-            let (own_keys, own_values) =
-                unsafe { (all_keys.part(head * sizes[0], sizes[0]), all_values.part(head * sizes[1], sizes[1])) };
+            let own = unsafe { all.part(head * (sizes[0] + sizes[1]), sizes[0] + sizes[1]) };
+            let (own_keys, own_values) = own.split_at_mut(sizes[0]);
             let mut words = vec![0; depth];
             for (token, at) in tokens.clone().enumerate() {
                 let place = token * stride + head * head_dim;
@@ -130,14 +149,16 @@ impl KeyValues {
     /// The panel of keys of one head that begins at token `token`, a whole multiple of [`MR`].
     pub(crate) fn key_panel(&self, head: usize, token: usize) -> &[u32] {
         let depth = self.precision.words(self.head_dim);
-        &self.pages[token / PAGE].keys[(head * PAGE + token % PAGE) * depth..][..MR * depth]
+        let [keys, values] = self.sizes();
+        &self.pages[token / PAGE].0[head * (keys + values) + token % PAGE * depth..][..MR * depth]
     }
 
     /// Panel `panel` of one head's values, words `words` of its tokens, all of one page.
     pub(crate) fn value_panel(&self, head: usize, panel: usize, words: Range<usize>) -> &[u32] {
         let per_page = self.precision.words(PAGE);
-        let first = ((head * self.head_dim.div_ceil(MR) + panel) * per_page + words.start % per_page) * MR;
-        &self.pages[words.start / per_page].values[first..][..words.len() * MR]
+        let [keys, values] = self.sizes();
+        let first = head * (keys + values) + keys + (panel * per_page + words.start % per_page) * MR;
+        &self.pages[words.start / per_page].0[first..][..words.len() * MR]
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     buffer::Buffer,
     isa::{Isa, vectorized},
     parallel::{self, Shared},
+    team,
     tile::{MR, NR},
     transpose::transpose,
     word,
@@ -207,6 +208,14 @@ impl Panels {
             Held::Blocks(blocks) => Some(blocks),
             Held::Words(_) => None,
         }
+    }
+
+    /// Lets threads of a team that wait ask the memory for the beginning of the weight: what the next product will read.
+    pub fn expect(&self) {
+        team::expect(match &self.held {
+            Held::Blocks(blocks) => blocks.words(),
+            Held::Words(words) => words.words(),
+        });
     }
 
     /// Words `words` of one panel: those that are held, or made of blocks in `scratch`. They begin and end at whole blocks.

@@ -1,8 +1,10 @@
 //! Threads that stay awake for a while: a pass that writes a token asks for some two hundred small pieces of parallel work,
 //! and waking a sleeping thread costs more than most of them take.
 //!
-//! While [`on_a_worker`] runs its work, the other threads of the pool wait in a loop for the pieces that it hands out. Nothing
-//! about results depends on it: who does which piece never did.
+//! While [`with_team`] runs its work, the other threads of the pool wait in a loop for the pieces that it hands out. Nothing
+//! about results depends on it: who does which piece never did. While they wait they ask the memory for what the next piece
+//! will read, where the leader has said what that is ([`expect`]): writing a token is a matter of reading weights, and the
+//! memory would have nothing to do.
 
 use std::sync::{
     Mutex, TryLockError,
@@ -11,6 +13,15 @@ use std::sync::{
 
 /// Rounds of waiting before a thread lets others run.
 const PATIENCE: u32 = 4_000;
+
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
+
+/// Bytes that a waiting thread asks for before it looks again whether there is work.
+const STRETCH: usize = 8 * LINE;
+
+/// Bytes of what comes next that are asked for at most: half of a second cache.
+const MOST_AHEAD: usize = 512 << 10;
 
 /// One piece of parallel work.
 struct Job<'a> {
@@ -22,17 +33,22 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The end of the stretch that begins at `first`: a share for each thread, then ever shorter stretches.
+    fn end(&self, first: usize) -> usize {
+        let threads = rayon::current_num_threads();
+        let share = share_of(self.count);
+        let size = if first < share * threads { share } else { (self.count - first) / (2 * threads) };
+        (first + size.max(self.least)).min(self.count)
+    }
+
     /// Does what is left of it.
     fn run(&self) {
         let _in_a_job = InAJob::enter();
-        // Long stretches first and short ones last, so that all end together.
-        let parts = 4 * rayon::current_num_threads();
-        let end = |first: usize| first + (self.count.saturating_sub(first) / parts).max(self.least);
         while let Ok(first) = self
             .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < self.count).then(|| end(first)))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < self.count).then(|| self.end(first)))
         {
-            (first..end(first).min(self.count)).for_each(self.task);
+            (first..self.end(first)).for_each(self.task);
         }
     }
 }
@@ -72,6 +88,63 @@ struct Team {
     inside: AtomicUsize,
     open: AtomicBool,
     panicked: AtomicBool,
+    ahead: Ahead,
+}
+
+/// Memory that the next job will read, as addresses that nobody reads through: asking for one that is gone does nothing.
+#[derive(Default)]
+struct Ahead {
+    first: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Changes with every memory.
+    turn: AtomicUsize,
+}
+
+/// What one member has asked for.
+#[derive(Default)]
+struct Asked {
+    turn: usize,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn set(&self, first: usize, bytes: usize) {
+        self.first.store(first, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.turn.fetch_add(1, Ordering::Release);
+    }
+
+    /// Asks for some more bytes of the share that a member will likely have; `false` where all are asked for.
+    fn ask(&self, member: usize, asked: &mut Asked) -> bool {
+        let turn = self.turn.load(Ordering::Acquire);
+        if asked.turn != turn {
+            *asked = Asked { turn, bytes: 0 };
+        }
+        let share = share_of(self.bytes.load(Ordering::Relaxed));
+        let end = (asked.bytes + STRETCH).min(share).min(MOST_AHEAD);
+        let first = self.first.load(Ordering::Relaxed).wrapping_add(member * share);
+        (asked.bytes..end).step_by(LINE).for_each(|byte| prefetch(first.wrapping_add(byte)));
+        let more = end > asked.bytes;
+        asked.bytes = end;
+        more
+    }
+}
+
+/// The share of each thread that is handed out in one piece: memory is read fastest so. What is left of the whole makes all
+/// end together.
+fn share_of(count: usize) -> usize {
+    count / 4 * 3 / rayon::current_num_threads()
+}
+
+/// Asks for the line at an address, into the second cache.
+pub(crate) fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(std::ptr::without_provenance(address));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 thread_local! {
@@ -96,10 +169,13 @@ fn wait_until(done: impl Fn() -> bool) {
 }
 
 impl Team {
-    fn member(&self) {
-        let mut seen = 0;
+    /// One of the threads besides the leader, from 1 on.
+    fn member(&self, index: usize) {
+        let (mut seen, mut asked) = (0, Asked::default());
         loop {
-            wait_until(|| self.round.load(Ordering::Acquire) != seen || !self.open.load(Ordering::Acquire));
+            let called = || self.round.load(Ordering::Acquire) != seen || !self.open.load(Ordering::Acquire);
+            while !called() && self.ahead.ask(index, &mut asked) {}
+            wait_until(called);
             let round = self.round.load(Ordering::Acquire);
             if round == seen {
                 return;
@@ -144,20 +220,20 @@ impl Team {
     }
 }
 
-/// Runs `work` on one of the threads that share parallel work, with the others awake. Whoever asks for many small pieces of
-/// it pays once for the way there, and not for each.
-pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work` with the other threads that share parallel work awake. Whoever asks for many small pieces of it pays once for
+/// waking them, and not for each; within such work it does nothing more.
+pub fn with_team<R>(work: impl FnOnce() -> R) -> R {
     let members = rayon::current_num_threads() - 1;
     // A thread of the pool is inside other parallel work; a team within it could wait for itself.
-    let inside = rayon::current_thread_index().is_some();
-    let leading = match LEADING.try_lock() {
-        Ok(leading) => Some(leading),
+    let inside = is_led() || in_a_job() || rayon::current_thread_index().is_some();
+    if members == 0 || inside {
+        return work();
+    }
+    let _leading = match LEADING.try_lock() {
+        Ok(leading) => leading,
         // A panic in some work says nothing about the lock.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    };
-    let Some(_leading) = leading.filter(|_| members > 0 && !inside) else {
-        return rayon::scope(|_| work());
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return work(),
     };
     let team = Team {
         round: AtomicUsize::new(0),
@@ -165,9 +241,11 @@ pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         inside: AtomicUsize::new(0),
         open: AtomicBool::new(true),
         panicked: AtomicBool::new(false),
+        ahead: Ahead::default(),
     };
-    rayon::scope(|scope| {
-        (0..members).for_each(|_| scope.spawn(|_| team.member()));
+    rayon::in_place_scope(|scope| {
+        let team = &team;
+        (1..=members).for_each(|index| scope.spawn(move |_| team.member(index)));
         /// Sends the members home, however the work ends.
         struct Close<'a>(&'a Team);
         impl Drop for Close<'_> {
@@ -176,8 +254,8 @@ pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
                 self.0.open.store(false, Ordering::Release);
             }
         }
-        LED.set(Some(&raw const team));
-        let _close = Close(&team);
+        LED.set(Some(team));
+        let _close = Close(team);
         work()
     })
 }
@@ -185,6 +263,14 @@ pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// Whether this thread leads a team.
 pub(crate) fn is_led() -> bool {
     LED.get().is_some()
+}
+
+/// Says what the job behind the next one's beginning will read: members ask the memory for it while they wait.
+pub(crate) fn expect(words: &[u32]) {
+    if let Some(team) = LED.get() {
+        // SAFETY: `with_team` keeps the team while this thread leads it.
+        unsafe { (*team).ahead.set(words.as_ptr().addr(), size_of_val(words)) };
+    }
 }
 
 /// Runs `task` for every index on the team that this thread leads; `false` where it leads none.
@@ -198,7 +284,7 @@ pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) ->
         }
     }
     let led = Led(team);
-    // SAFETY: `on_a_worker` keeps the team while this thread leads it.
+    // SAFETY: `with_team` keeps the team while this thread leads it.
     unsafe { (*led.0).lead(&Job { count, least, next: AtomicUsize::new(0), task }) };
     true
 }
@@ -212,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_index_is_done_once_in_each_of_many_small_jobs() {
-        let sum = on_a_worker(|| {
+        let sum = with_team(|| {
             let total = AtomicU64::new(0);
             for job in 0..2_000u64 {
                 let own = AtomicU64::new(0);
@@ -232,8 +318,8 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let done = on_a_worker(|| {
-                        on_a_worker(|| {
+                    let done = with_team(|| {
+                        with_team(|| {
                             let count = AtomicU64::new(0);
                             parallel::each(64, 1 << 14, |_| {
                                 count.fetch_add(1, Ordering::Relaxed);
@@ -250,7 +336,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "piece")]
     fn a_panic_in_a_piece_of_work_is_one_of_the_whole() {
-        on_a_worker(|| {
+        with_team(|| {
             parallel::each(64, 1 << 14, |index| assert!(index != 40, "this piece"));
         });
     }

@@ -314,14 +314,18 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
         let mut random = dice(seed as u64);
         let n_blocks = width.div_ceil(BLOCK);
         let largest = if bits == Bits::Four { 15 } else { 255 };
-        let blocks: Vec<Block> = (0..n * n_blocks)
-            .map(|_| Block {
-                quants: std::array::from_fn(|_| random.random_range(0..=largest)),
-                scale: half(random.random_range(-9..-4), false),
-                minimum: half(random.random_range(-6..-1), random.random_bool(0.8)),
+        let blocks: Vec<([u8; BLOCK], u16, u16)> = (0..n * n_blocks)
+            .map(|_| {
+                let quants = std::array::from_fn(|_| random.random_range(0..=largest));
+                let scale = half(random.random_range(-9..-4), false);
+                (quants, scale, half(random.random_range(-6..-1), random.random_bool(0.8)))
             })
             .collect();
-        let weight = Blocks::pack(bits, n, width, |at, out| out.copy_from_slice(&blocks[at * n_blocks..][..n_blocks]));
+        let weight = Blocks::pack(bits, n, width, |at, out| {
+            for (out, (quants, scale, minimum)) in out.iter_mut().zip(&blocks[at * n_blocks..]) {
+                *out = Block::new(bits, *quants, *scale, *minimum);
+            }
+        });
         let mut dense = vec![0.0; n * width];
         dense.chunks_exact_mut(width).enumerate().for_each(|(index, row)| weight.row(index, row));
         let value = |bits: u16| {
@@ -329,9 +333,9 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
             if bits & 0x8000 == 0 { 2f64.powi(exponent) } else { -(2f64.powi(exponent)) }
         };
         for (at, weight) in dense.iter().enumerate() {
-            let block = &blocks[at / width * n_blocks + at % width / BLOCK];
-            let quant = f64::from(block.quants[at % width % BLOCK]);
-            assert_eq!(f64::from(*weight), value(block.scale) * quant + value(block.minimum));
+            let (quants, scale, minimum) = &blocks[at / width * n_blocks + at % width / BLOCK];
+            let quant = f64::from(quants[at % width % BLOCK]);
+            assert_eq!(f64::from(*weight), value(*scale) * quant + value(*minimum));
         }
         let x = draw(&mut random, n_rows * width);
         // What is left of the rows behind rounding.
@@ -362,6 +366,30 @@ fn products_of_blocks_equal_the_reference_and_have_the_same_bits_everywhere() {
 }
 
 #[test]
+fn blocks_of_a_file_are_what_packing_makes_of_them() {
+    let (n, width) = (75, 96);
+    let mut random = dice(1);
+    let mut bytes: Vec<u8> = (0..n * width / BLOCK * 20).map(|_| random.random()).collect();
+    // Scales may be anything, minima are numbers.
+    bytes.chunks_exact_mut(20).for_each(|block| block[3] &= 0xbf);
+    let row = |bytes: &[u8], index: usize| bytes[index * width / BLOCK * 20..][..width / BLOCK * 20].to_vec();
+    let packed = Blocks::pack(Bits::Four, n, width, |index, blocks| {
+        for (block, bytes) in blocks.iter_mut().zip(row(&bytes, index).chunks_exact(20)) {
+            let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+            *block = Block::of_halves(bytes[4..].try_into().expect("16 bytes"), half(0), half(2));
+        }
+    });
+    let read = |bytes: &[u8]| {
+        let rows =
+            |rows: std::ops::Range<usize>| rows.clone().map(|index| (index, row(bytes, index))).collect::<Vec<_>>();
+        Blocks::of_q4_1(n, width, rows, |rows, index| &rows.iter().find(|row| row.0 == index).expect("read").1)
+    };
+    assert_eq!(read(&bytes).expect("minima are numbers").words(), packed.words());
+    bytes[40 * width / BLOCK * 20 + 3] |= 0x7c;
+    assert!(read(&bytes).is_none(), "a minimum is no number");
+}
+
+#[test]
 fn every_float16_becomes_its_number() {
     for (bits, value) in [
         (0x3c00u16, 1.0f32),
@@ -373,7 +401,7 @@ fn every_float16_becomes_its_number() {
         (0x7c00, f32::INFINITY),
     ] {
         for isa in Isa::available() {
-            let block = Block { quants: [0; BLOCK], scale: half(0, false), minimum: bits };
+            let block = Block::new(Bits::Eight, [0; BLOCK], half(0, false), bits);
             let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, blocks| blocks.fill(block));
             let mut row = [0.0; BLOCK];
             weight.row(0, &mut row);
@@ -389,7 +417,7 @@ fn every_float16_becomes_its_number() {
 
 #[test]
 fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
-    let block = Block { quants: [3; BLOCK], scale: half(0, false), minimum: half(0, true) };
+    let block = Block::new(Bits::Eight, [3; BLOCK], half(0, false), half(0, true));
     let weight = Blocks::pack(Bits::Eight, 1, BLOCK, |_, blocks| blocks.fill(block));
     for isa in Isa::available() {
         let of = |value: f32| {
@@ -411,7 +439,7 @@ fn blocks_keep_what_is_not_a_number_and_survive_the_smallest() {
 #[test]
 #[should_panic(expected = "written twice")]
 fn weights_that_share_columns_are_refused() {
-    let block = Block { quants: [0; BLOCK], scale: 0, minimum: 0 };
+    let block = Block::new(Bits::Four, [0; BLOCK], 0, 0);
     let weight = Blocks::pack(Bits::Four, 20, BLOCK, |_, blocks| blocks.fill(block));
     let rows = QuantRows::pack(Isa::SCALAR, &[0.0; BLOCK], BLOCK);
     block_product(Isa::SCALAR, &rows, &[(&weight, 0), (&weight, 19)], &mut [0.0; 40], 40, Store::Set);

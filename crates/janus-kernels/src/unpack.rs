@@ -146,10 +146,10 @@ mod tests {
             let mut random = ChaCha8Rng::seed_from_u64(n as u64);
             let largest = if bits == Bits::Four { 15 } else { 255 };
             let mut blocks: Vec<Block> = (0..n * width / BLOCK)
-                .map(|_| Block {
-                    quants: std::array::from_fn(|_| random.random_range(0..=largest)),
-                    scale: random.random_range(0x2000..0x2400),
-                    minimum: 0x8000 | random.random_range(0x2400..0x2800),
+                .map(|_| {
+                    let quants = std::array::from_fn(|_| random.random_range(0..=largest));
+                    let scale = random.random_range(0x2000..0x2400);
+                    Block::new(bits, quants, scale, 0x8000 | random.random_range(0x2400..0x2800))
                 })
                 .collect();
             // The smallest scale, and one that is not finite: whoever reads them does not take a shortcut.

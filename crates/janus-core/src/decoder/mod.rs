@@ -8,11 +8,14 @@ mod mlp;
 mod norm;
 mod rope;
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use burn::tensor::{Device, Tensor, s};
-#[cfg(feature = "kernels")]
-use janus_kernels::on_a_worker;
+use rayon::prelude::*;
 
 pub use self::kv_cache::KvCache;
 pub(crate) use self::rope::RotationTable;
@@ -27,7 +30,7 @@ use crate::{
     Error, Result,
     config::{AttentionSpan, LayerConfig, ModelConfig},
     device::{Compute, Precision},
-    formats::WeightSource,
+    formats::{InTurns, WeightSource},
     lora::{Adapter, Dropout},
     ops::{FrozenWeight, Rounding},
     tokenizer::TokenIds,
@@ -193,10 +196,18 @@ impl Pass<'_> {
 impl Decoder {
     pub(crate) fn load(config: ModelConfig, source: &mut dyn WeightSource, compute: &Compute) -> Result<Self> {
         let shape = [config.vocab_size, config.hidden_size];
-        let embed_tokens = FrozenWeight::new(&source.take("model.embed_tokens.weight", &shape)?, shape, compute);
-        let blocks = (0..config.num_hidden_layers)
-            .map(|layer| Block::load(&config, layer, source, compute))
-            .collect::<Result<_>>()?;
+        let embed_tokens = source.take_in_file("model.embed_tokens.weight", &shape)?;
+        let embed_tokens = FrozenWeight::new(embed_tokens, shape, compute)?;
+        let layers = 0..config.num_hidden_layers;
+        let blocks = if source.is_for_threads() {
+            let shared = Mutex::new(&mut *source);
+            let block = |layer| Block::load(&config, layer, &mut InTurns(&shared), compute);
+            let blocks: Vec<Result<Block>> = layers.into_par_iter().map(block).collect();
+            // Errors come in the order of the layers, whoever read them.
+            blocks.into_iter().collect::<Result<_>>()?
+        } else {
+            layers.map(|layer| Block::load(&config, layer, source, compute)).collect::<Result<_>>()?
+        };
         let norm = NormLayer::load(&config, "model.norm", config.hidden_size, source, compute)?;
         let ropes = config.ropes.iter().map(Rope::new).collect();
         Ok(Self { config, embed_tokens, blocks, ropes, norm, compute: compute.clone() })
@@ -220,6 +231,14 @@ impl Decoder {
     /// The token embeddings, `[vocab_size, hidden_size]`.
     pub(crate) fn embedding(&self) -> FrozenWeight {
         self.embed_tokens.clone()
+    }
+
+    /// Says that the next thing read is a token.
+    pub(crate) fn expect(&self) {
+        #[cfg(feature = "kernels")]
+        if let Some(block) = self.blocks.first() {
+            block.expect();
+        }
     }
 
     /// The lengths of the rows of one projection's weight.
@@ -398,11 +417,7 @@ impl Decoder {
             #[cfg(test)]
             PASSES.with(|passes| passes.set(passes.get() + 1));
             let read = || self.pass(&part, starts, first, layers, slot, with);
-            #[cfg(feature = "kernels")]
-            let done = if fused && !matches!(mode, Mode::Training(_)) { on_a_worker(read) } else { read() };
-            #[cfg(not(feature = "kernels"))]
-            let done = read();
-            states.push(done?);
+            states.push(if matches!(mode, Mode::Training(_)) { read() } else { self.compute.with_team(read) }?);
             first += count;
         }
         if states.len() == 1 {

@@ -1,6 +1,12 @@
 //! A stored matrix -> blocks of our kernels: those of the file where they say the same numbers, rounded ones where not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use half::f16;
 use janus_kernels::{BLOCK, Bits, Block, Blocks};
@@ -8,30 +14,54 @@ use janus_kernels::{BLOCK, Bits, Block, Blocks};
 use super::{
     StoredMatrix,
     quantized::{StoredType, five_bits},
+    stored::RowBytes,
 };
+use crate::Result;
 
 impl StoredMatrix {
     /// The same numbers in blocks, where the file stores them so: Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0. Blocks of other types have
-    /// scales that are no float16.
-    pub(crate) fn blocks(&self, [n, width]: [usize; 2]) -> Option<Blocks> {
+    /// scales that are no float16. What is still in its file is read by the threads that pack it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn blocks(&self, [n, width]: [usize; 2]) -> Result<Option<Blocks>> {
         let bits = match self.stored {
             StoredType::Q4_0 | StoredType::Q4_1 => Bits::Four,
             StoredType::Q5_0 | StoredType::Q5_1 | StoredType::Q8_0 => Bits::Eight,
-            _ => return None,
+            _ => return Ok(None),
         };
         let size = self.stored.block().1;
         // A scale so large that a multiple of it is no float16 is in no honest file.
         let fits = AtomicBool::new(true);
-        let row = |index: usize, blocks: &mut [Block]| {
-            for (block, bytes) in blocks.iter_mut().zip(self.row_bytes(index).chunks_exact(size)) {
-                *block = block_of(self.stored, bytes);
+        let failed = Mutex::new(None);
+        let read = |rows: Range<usize>| match self.rows_of(rows) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                None
             }
+        };
+        let row = |bytes: &Option<RowBytes<'_>>, index: usize, blocks: &mut [Block]| {
+            let Some(bytes) = bytes else { return };
+            let bytes = bytes.row(index).chunks_exact(size);
+            blocks.iter_mut().zip(bytes).for_each(|(block, bytes)| *block = block_of(self.stored, bytes));
             if !blocks.iter().all(|block| f16::from_bits(block.minimum).is_finite()) {
                 fits.store(false, Ordering::Relaxed);
             }
         };
-        let blocks = Blocks::pack(bits, n, width, row);
-        fits.into_inner().then_some(blocks)
+        let blocks = if self.stored == StoredType::Q4_1 {
+            // As they are, and most of a model.
+            let unread = vec![0; self.row_size()];
+            Blocks::of_q4_1(n, width, read, |bytes: &Option<RowBytes<'_>>, index| {
+                bytes.as_ref().map_or(&unread, |bytes| bytes.row(index))
+            })
+        } else {
+            Some(Blocks::pack_from(bits, n, width, read, row)).filter(|_| fits.into_inner())
+        };
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(blocks),
+        }
     }
 
     /// The numbers rounded to 8 bits, where a row is a whole number of blocks: the one furthest from 0 of each block becomes
@@ -61,23 +91,17 @@ fn minimum_of(stored: StoredType, bytes: &[u8]) -> f16 {
 
 /// The block of a file as ours: unsigned quants, and the minimum that goes with them.
 fn block_of(stored: StoredType, bytes: &[u8]) -> Block {
-    let mut quants = [0; BLOCK];
-    match stored {
-        StoredType::Q4_0 => four_bits(&bytes[2..], &mut quants),
-        StoredType::Q4_1 => four_bits(&bytes[4..], &mut quants),
-        StoredType::Q5_0 => quants.iter_mut().zip(five_bits(&bytes[2..])).for_each(|(quant, value)| *quant = value),
-        StoredType::Q5_1 => quants.iter_mut().zip(five_bits(&bytes[4..])).for_each(|(quant, value)| *quant = value),
-        _ => quants.iter_mut().zip(&bytes[2..]).for_each(|(quant, byte)| *quant = byte.wrapping_add(128)),
-    }
     let scale = u16::from_le_bytes([bytes[0], bytes[1]]);
-    Block { quants, scale, minimum: minimum_of(stored, bytes).to_bits() }
-}
-
-/// The low halves of all bytes, then the high halves.
-fn four_bits(bytes: &[u8], quants: &mut [u8; BLOCK]) {
-    let (low, high) = quants.split_at_mut(BLOCK / 2);
-    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
-        (*low, *high) = (byte & 0x0f, byte >> 4);
+    let minimum = minimum_of(stored, bytes).to_bits();
+    let halves = |from: usize| bytes[from..].first_chunk().expect("half a byte for each quant");
+    let all = |quants: &mut dyn Iterator<Item = u8>| std::array::from_fn(|_| quants.next().expect("32 quants"));
+    let eight = |quants: [u8; BLOCK]| Block::new(Bits::Eight, quants, scale, minimum);
+    match stored {
+        StoredType::Q4_0 => Block::of_halves(halves(2), scale, minimum),
+        StoredType::Q4_1 => Block::of_halves(halves(4), scale, minimum),
+        StoredType::Q5_0 => eight(all(&mut five_bits(&bytes[2..]))),
+        StoredType::Q5_1 => eight(all(&mut five_bits(&bytes[4..]))),
+        _ => eight(std::array::from_fn(|at| bytes[2 + at].wrapping_add(128))),
     }
 }
 
@@ -87,7 +111,8 @@ fn rounded(values: &[f32; BLOCK]) -> Block {
     let inverse = if scale.to_f32() > 0.0 { scale.to_f32().recip() } else { 0.0 };
     let quant = |value: &f32| ((value * inverse).round_ties_even().clamp(-127.0, 127.0) + 128.0) as u8;
     let quants = std::array::from_fn(|at| quant(&values[at]));
-    Block { quants, scale: scale.to_bits(), minimum: f16::from_f32(-128.0 * scale.to_f32()).to_bits() }
+    let minimum = f16::from_f32(-128.0 * scale.to_f32());
+    Block::new(Bits::Eight, quants, scale.to_bits(), minimum.to_bits())
 }
 
 #[cfg(test)]
@@ -115,8 +140,8 @@ mod tests {
             let matrix = StoredMatrix::new(name, stored, raw, &[1, width]).expect("whole blocks");
             let (mut theirs, mut ours) = (vec![0.0; width], vec![0.0; width]);
             matrix.row(0, &mut theirs);
-            assert_eq!(matrix.blocks([1, width]).is_some(), exact, "{name}");
-            if let Some(blocks) = matrix.blocks([1, width]) {
+            assert_eq!(matrix.blocks([1, width]).expect("in memory").is_some(), exact, "{name}");
+            if let Some(blocks) = matrix.blocks([1, width]).expect("in memory") {
                 blocks.row(0, &mut ours);
                 assert_eq!(ours, theirs, "{name}");
             }

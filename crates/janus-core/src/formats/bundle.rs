@@ -340,9 +340,9 @@ fn head_bytes(head: &ClassificationHead) -> Result<Vec<u8>> {
 }
 
 fn read_head(path: &Path, shape: &HeadShape, compute: &Compute) -> Result<ClassificationHead> {
-    let mut file = SafetensorsFile::open(path)?;
+    let file = SafetensorsFile::open(path)?;
     let count = file.entries().len();
-    let mut read = |name: &str| Ok::<_, Error>(file.read_f32(name)?.0);
+    let read = |name: &str| Ok::<_, Error>(file.read_f32(name)?.0);
     let (means, factors) = (read("means")?, read("factors")?);
     let layers = shape.hidden.len() + 1;
     let values = (0..layers).map(|index| read(&format!("values.{index}"))).collect::<Result<_>>()?;

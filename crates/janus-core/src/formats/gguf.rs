@@ -5,16 +5,17 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
 
 use super::{
-    bad_file, dequantize, io_error,
+    bad_file, io_error,
     quantized::StoredType,
-    stored::{Bytes, ReadBuffer},
+    stored::{FilePart, ReadBuffer, StoredMatrix},
 };
 use crate::{Error, Result};
 
@@ -53,7 +54,7 @@ pub(super) struct Gguf {
     pub(super) path: PathBuf,
     pub(super) metadata: HashMap<String, Metadata>,
     pub(super) tensors: HashMap<String, TensorInfo>,
-    file: File,
+    file: Arc<File>,
     buffer: ReadBuffer,
 }
 
@@ -116,7 +117,7 @@ impl Gguf {
             path: path.to_owned(),
             metadata,
             tensors,
-            file: reader.reader.into_inner(),
+            file: Arc::new(reader.reader.into_inner()),
             buffer: ReadBuffer::default(),
         })
     }
@@ -162,24 +163,17 @@ impl Gguf {
     }
 
     /// A tensor in float32.
-    pub(super) fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
-        let (stored, bytes, _) = self.read_stored(name)?;
-        Ok(dequantize(stored, &bytes))
+    pub(super) fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.matrix(name)?.0.loaded()?.to_vec())
     }
 
-    /// A tensor as it is stored, and its shape.
-    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Bytes, Vec<usize>)> {
+    /// A tensor, still in the file, and its shape.
+    pub(super) fn matrix(&self, name: &str) -> Result<(StoredMatrix, &[usize])> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.path.clone() };
-        let info = self.tensors.get(name).cloned().ok_or_else(missing)?;
-        // The file was long enough when it was opened; room that nobody writes first.
-        let mut bytes = self.buffer.take();
-        bytes.reserve_exact(info.length);
-        self.file.seek(SeekFrom::Start(info.begin)).map_err(io_error(&self.path))?;
-        let read = (&mut self.file).take(info.length as u64).read_to_end(&mut bytes);
-        if read.map_err(io_error(&self.path))? < info.length {
-            return Err(bad_file(&self.path, format!("tensor `{name}` ends early")));
-        }
-        Ok((info.stored, self.buffer.lend(bytes), info.shape))
+        let info = self.tensors.get(name).ok_or_else(missing)?;
+        let (file, path, name) = (self.file.clone(), self.path.clone(), name.to_owned());
+        let part = FilePart { file, path, name, begin: info.begin, length: info.length };
+        Ok((StoredMatrix::in_file(info.stored, part, &self.buffer, &info.shape)?, &info.shape))
     }
 }
 
@@ -228,8 +222,19 @@ impl Reader<'_> {
     fn string(&mut self) -> Result<String> {
         let at = self.at;
         let length = self.count("bytes of text", 1)?;
-        let mut bytes = vec![0; length];
-        self.fill(&mut bytes)?;
+        let bytes = match self.reader.buffer().get(..length) {
+            Some(bytes) => {
+                let bytes = bytes.to_vec();
+                self.reader.consume(length);
+                self.at += length as u64;
+                bytes
+            }
+            None => {
+                let mut bytes = vec![0; length];
+                self.fill(&mut bytes)?;
+                bytes
+            }
+        };
         String::from_utf8(bytes).map_err(|_| bad_file(self.path, format!("byte {at}: text is not UTF-8")))
     }
 

@@ -87,7 +87,9 @@ fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<(Value, (Vocab, Merges))
         Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
         None => Err(bad_tokenizer(gguf, format!("merge {merge:?} is not two tokens"))),
     };
-    let merges = merges.iter().map(two).collect::<Result<_>>()?;
+    let (vocabulary, merges) =
+        rayon::join(|| vocabulary(gguf, tokens), || merges.iter().map(two).collect::<Result<_>>());
+    let (vocabulary, merges) = (vocabulary?, merges?);
     let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let digits = json!({"type": "Digits", "individual_digits": true});
@@ -108,7 +110,7 @@ fn byte_pairs(gguf: &Gguf, tokens: &[String]) -> Result<(Value, (Vocab, Merges))
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {"type": "BPE", "ignore_merges": whole_words, "byte_fallback": false, "fuse_unk": false},
     });
-    Ok((json, (vocabulary(gguf, tokens)?, merges)))
+    Ok((json, (vocabulary, merges)))
 }
 
 /// SentencePiece's byte-pair encoding: a pair merges the sooner, the higher the score of what it becomes.

@@ -87,25 +87,30 @@ impl GgufSource {
 
 impl WeightSource for GgufSource {
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
+        self.take_in_file(name, shape)?.loaded()
+    }
+
+    fn take_in_file(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
         let missing = || Error::MissingTensor { name: name.to_owned(), path: self.gguf.path.clone() };
-        let (stored, before, rows) = self.stored(name).ok_or_else(missing)?;
-        self.taken.insert(stored.clone());
-        let (kind, bytes, actual) = self.gguf.read_stored(&stored)?;
-        let matrix = match rows {
-            None => {
-                check_shape(&stored, shape, &actual)?;
-                StoredMatrix::new(&stored, kind, bytes, &actual)?
-            }
+        let (name_in_file, before, rows) = self.stored(name).ok_or_else(missing)?;
+        self.taken.insert(name_in_file.clone());
+        let (mut matrix, actual) = self.gguf.matrix(&name_in_file)?;
+        match rows {
+            None => check_shape(&name_in_file, shape, actual)?,
             Some(rows) => {
-                check_shape(&stored, &[rows, shape[1]], &actual)?;
-                StoredMatrix::new(&stored, kind, bytes, &actual)?.rows(before, shape[0])
+                check_shape(&name_in_file, &[rows, shape[1]], actual)?;
+                matrix = matrix.rows(before, shape[0]);
             }
-        };
+        }
         let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
         if rotated && self.family.interleaved_in_gguf {
-            return Ok(matrix.halves_from_interleaved(self.config.head_dim));
+            return matrix.halves_from_interleaved(self.config.head_dim);
         }
         Ok(matrix)
+    }
+
+    fn is_for_threads(&self) -> bool {
+        true
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -178,6 +178,10 @@ impl WeightSource for FolderSource {
         StoredMatrix::new(&stored, kind, bytes, &actual)
     }
 
+    fn is_for_threads(&self) -> bool {
+        true
+    }
+
     fn finish(&mut self) -> Result<()> {
         // Some checkpoints store the tied head a second time; it must then be the embedding.
         if self.config.tie_word_embeddings && self.shard_of.contains_key("lm_head.weight") {

@@ -23,7 +23,10 @@ mod stored;
 mod tiny;
 mod tokenizer_file;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 pub use self::{merged::merge, tiny::write_tiny_model};
 pub(crate) use self::{
@@ -35,18 +38,55 @@ pub(crate) use self::{
 use crate::{Error, Result, config::ModelConfig};
 
 /// Reads the tensors of a model one at a time.
-pub(crate) trait WeightSource {
+pub(crate) trait WeightSource: Send {
     /// The tensor of this Hugging Face name.
     ///
     /// # Errors
     /// When it is missing, has another shape, or cannot be read.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix>;
 
+    /// The same, which may still be in its file: [`StoredMatrix::loaded`] reads it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    fn take_in_file(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
+        self.take(name, shape)
+    }
+
+    /// Whether several threads may take [`InTurns`]: nothing depends on the order, and a turn does no parallel work, for a thread
+    /// that waits for a part of it could begin another turn, and wait for itself.
+    fn is_for_threads(&self) -> bool {
+        false
+    }
+
     /// Checks that every tensor of the files was taken.
     ///
     /// # Errors
     /// Names a tensor that was not.
     fn finish(&mut self) -> Result<()>;
+}
+
+/// A source that several threads take from in turns.
+pub(crate) struct InTurns<'a, 's, 'o>(pub(crate) &'a Mutex<&'s mut (dyn WeightSource + 'o)>);
+
+impl<'o> InTurns<'_, '_, 'o> {
+    fn turn<R>(&self, work: impl FnOnce(&mut (dyn WeightSource + 'o)) -> R) -> R {
+        work(&mut **self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl WeightSource for InTurns<'_, '_, '_> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
+        self.turn(|source| source.take(name, shape))
+    }
+
+    fn take_in_file(&mut self, name: &str, shape: &[usize]) -> Result<StoredMatrix> {
+        self.turn(|source| source.take_in_file(name, shape))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.turn(|source| source.finish())
+    }
 }
 
 /// A model's files, opened and understood, its weights not yet read.

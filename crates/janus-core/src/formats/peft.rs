@@ -4,9 +4,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use ::safetensors::{Dtype, tensor::TensorView};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{SafetensorsFile, bad_file, hf_folder::check_shape, io_error};
@@ -14,7 +16,7 @@ use crate::{
     Error, Result,
     config::ModelConfig,
     device::Precision,
-    lora::{LoraConfig, Target, TargetModules, module_path},
+    lora::{HalfLayout, LoraConfig, Target, TargetModules, module_path},
 };
 
 /// An adapter as a file has it: how it is made, the values of both halves of each block, and the base that it says it
@@ -55,27 +57,30 @@ pub(crate) fn load(folder: &Path, model: &ModelConfig) -> Result<PeftAdapter> {
     let config = parse(fields).map_err(|error| error.in_file(&path))?;
     let layout = config.layout(model).map_err(|error| error.in_file(&path))?;
     let path = folder.join(WEIGHTS);
-    let mut file = SafetensorsFile::open(&path)?;
+    let file = SafetensorsFile::open(&path)?;
     let base = file.metadata("base").map(str::to_owned);
-    let mut taken = 0;
-    let mut values = Vec::with_capacity(layout.len());
-    for (layer, halves) in layout.into_iter().enumerate() {
-        let mut read = [Vec::new(), Vec::new()];
-        for (half, (targets, length)) in halves.into_iter().enumerate() {
-            read[half] = vec![0.0; length];
-            for target in targets {
-                for (suffix, shape, at) in tensors(&target) {
-                    let name = format!("{PREFIX}{}.{suffix}", module_path(layer, half, target.part));
-                    let (numbers, actual) = file.read_f32(&name)?;
-                    check_shape(&name, &shape, &actual).map_err(|error| error.in_file(&path))?;
-                    read[half][at..at + numbers.len()].copy_from_slice(&numbers);
-                    taken += 1;
-                }
+    let taken = AtomicUsize::new(0);
+    let half = |layer: usize, half: usize, (targets, length): HalfLayout| {
+        let mut values = vec![0.0; length];
+        for target in targets {
+            for (suffix, shape, at) in tensors(&target) {
+                let name = format!("{PREFIX}{}.{suffix}", module_path(layer, half, target.part));
+                let (numbers, actual) = file.read_f32(&name)?;
+                check_shape(&name, &shape, &actual).map_err(|error| error.in_file(&path))?;
+                values[at..at + numbers.len()].copy_from_slice(&numbers);
+                taken.fetch_add(1, Ordering::Relaxed);
             }
         }
-        values.push(read);
-    }
-    if taken != file.entries().len() {
+        Ok(values)
+    };
+    // Errors come in the order of the layers, whoever reads them.
+    let values: Vec<Result<[Vec<f32>; 2]>> = layout
+        .into_par_iter()
+        .enumerate()
+        .map(|(layer, [attention, mlp])| Ok([half(layer, 0, attention)?, half(layer, 1, mlp)?]))
+        .collect();
+    let values = values.into_iter().collect::<Result<_>>()?;
+    if taken.into_inner() != file.entries().len() {
         return Err(surplus(&file, &config, model, &path));
     }
     Ok(PeftAdapter { config, values, base })

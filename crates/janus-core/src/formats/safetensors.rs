@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use ::safetensors::{Dtype, tensor::Metadata};
 
-use super::{bad_file, dequantize, io_error, quantized::StoredType};
+use super::{bad_file, dequantize, io_error, quantized::StoredType, stored::read_at};
 use crate::{Error, Result};
 
 /// Headers beyond this belong to no real file (the same limit as the format's own library).
@@ -95,21 +95,20 @@ impl SafetensorsFile {
         self.entries.get(name).cloned().ok_or_else(missing)
     }
 
-    fn read_bytes(&mut self, entry: &Entry) -> Result<Vec<u8>> {
+    fn read_bytes(&self, entry: &Entry) -> Result<Vec<u8>> {
         let mut bytes = vec![0; entry.length];
-        self.file.seek(SeekFrom::Start(entry.begin)).map_err(io_error(&self.path))?;
-        self.file.read_exact(&mut bytes).map_err(io_error(&self.path))?;
+        read_at(&self.file, &mut bytes, entry.begin).map_err(io_error(&self.path))?;
         Ok(bytes)
     }
 
     /// A tensor of floats, and its shape.
-    pub(crate) fn read_f32(&mut self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    pub(crate) fn read_f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let (stored, bytes, shape) = self.read_stored(name)?;
         Ok((dequantize(stored, &bytes), shape))
     }
 
     /// The same as it is stored.
-    pub(super) fn read_stored(&mut self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
+    pub(super) fn read_stored(&self, name: &str) -> Result<(StoredType, Vec<u8>, Vec<usize>)> {
         let entry = self.entry(name)?;
         let stored = StoredType::from_safetensors(entry.dtype).ok_or_else(|| {
             bad_file(&self.path, format!("tensor `{name}` is stored as {:?}; F32, F16 and BF16 are read", entry.dtype))
@@ -118,7 +117,7 @@ impl SafetensorsFile {
     }
 
     /// A tensor of 32-bit integers, and its shape.
-    pub(crate) fn read_i32(&mut self, name: &str) -> Result<(Vec<i32>, Vec<usize>)> {
+    pub(crate) fn read_i32(&self, name: &str) -> Result<(Vec<i32>, Vec<usize>)> {
         let entry = self.entry(name)?;
         if entry.dtype != Dtype::I32 {
             return Err(bad_file(&self.path, format!("tensor `{name}` is stored as {:?}, expected I32", entry.dtype)));

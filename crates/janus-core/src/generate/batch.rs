@@ -345,6 +345,17 @@ impl<'a> Session<'a> {
         config: &GenerateConfig,
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<usize>> {
+        let model = self.model;
+        model.decoder.compute().with_team(|| self.write_with_team(rows, tokenizer, config, on_text))
+    }
+
+    fn write_with_team(
+        &mut self,
+        rows: &mut Vec<usize>,
+        tokenizer: &Tokenizer,
+        config: &GenerateConfig,
+        on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<usize>> {
         let mut ended = Vec::new();
         while !rows.is_empty() && ended.is_empty() {
             for index in rows.iter() {

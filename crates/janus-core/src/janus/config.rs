@@ -25,6 +25,9 @@ pub struct JanusConfig {
     pub precision: Precision,
     /// The folder of a bundle.
     pub bundle: Option<PathBuf>,
+    /// A file in which digests of base models are kept between runs, for files that have not changed since; without one, and on
+    /// systems that do not say when a file was changed, they are computed whenever a model is loaded.
+    pub digests: Option<PathBuf>,
 }
 
 impl From<&JanusConfig> for JanusConfig {

@@ -10,7 +10,12 @@ mod reflect;
 mod states;
 mod votes;
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use janus_data::{Audit, Probability, Variant, Verdict};
 use janus_http::{Claim, Facts, HttpPair};
@@ -27,8 +32,9 @@ use crate::{
     answer::{AnswerTokens, END_OF_TURN},
     chat::ChatTemplate,
     device::{Compute, Precision},
-    digest::{self, digest_of_model},
-    formats::{self, bundle::Bundle},
+    digest,
+    digest_cache::DigestCache,
+    formats::{self, Checkpoint, bundle::Bundle},
     generate::FinishReason,
     lora::Adapter,
     model::LanguageModel,
@@ -148,7 +154,8 @@ impl Janus {
         let (base, config) = (base.as_ref(), config.into());
         let precision = config.precision.or_of_bundle(config.bundle.as_ref())?;
         let compute = config.device.init(precision)?;
-        let mut janus = Self::load_on(base, &compute).map_err(|error| error.in_file(base))?;
+        let digests = config.digests.as_deref().map(DigestCache::new);
+        let mut janus = Self::load_on(base, &compute, digests.as_ref()).map_err(|error| error.in_file(base))?;
         if let Some(folder) = &config.bundle {
             janus.use_bundle(Bundle::load(folder, &janus.model)?);
         }
@@ -165,19 +172,18 @@ impl Janus {
         self.bundle.as_ref().map(|in_use| &in_use.bundle)
     }
 
-    fn load_on(base: &Path, compute: &Compute) -> Result<Self> {
-        // What cannot be used is refused before all of it is read.
-        let mut checkpoint = formats::open(base)?;
-        let file = checkpoint.tokenizer.take();
-        let file = file.ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
+    fn load_on(base: &Path, compute: &Compute, digests: Option<&DigestCache>) -> Result<Self> {
         // The digest, the tokenizer's lists and the weights have nothing to do with each other.
-        let (digest, tokenizer, model) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| digest_of_model(base));
-            let tokenizer = scope.spawn(|| Tokenizer::new(file));
-            let model = LanguageModel::from_checkpoint(&mut checkpoint, compute);
-            (formats::joined(digest), formats::joined(tokenizer), model)
+        let stop = AtomicBool::new(false);
+        let (digest, read) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| digest::of_model(base, &stop, digests));
+            let read = Self::read(base, compute);
+            // What cannot be used is refused before all of it is read.
+            stop.store(read.is_err(), Ordering::Relaxed);
+            (formats::joined(digest), read)
         });
-        let (digest, tokenizer, model) = (digest?, tokenizer?, model?);
+        let (checkpoint, tokenizer, model) = read?;
+        let digest = digest?;
         let chat = ChatTemplate::new(checkpoint.chat_template.as_deref(), checkpoint.special_tokens.clone())?;
         let vocab_size = checkpoint.config.vocab_size;
         let mut stop_ids = checkpoint.stop_ids.clone();
@@ -195,6 +201,19 @@ impl Janus {
             adapters: BTreeMap::new(),
             bundle: None,
         })
+    }
+
+    /// A checkpoint without its tokenizer and weights, the tokenizer, and the model.
+    fn read(base: &Path, compute: &Compute) -> Result<(Checkpoint, Tokenizer, LanguageModel)> {
+        let mut checkpoint = formats::open(base)?;
+        let file = checkpoint.tokenizer.take();
+        let file = file.ok_or_else(|| Error::Tokenizer { reason: "there is no tokenizer.json".to_owned() })?;
+        let (tokenizer, model) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::new(file));
+            let model = LanguageModel::from_checkpoint(&mut checkpoint, compute);
+            (formats::joined(tokenizer), model)
+        });
+        Ok((checkpoint, tokenizer?, model?))
     }
 
     /// The base model's digest, `sha256:...`.

@@ -3,19 +3,12 @@
 use std::sync::Arc;
 
 use janus_kernels::{
-    Blocks, Buffer, GroupRows, Isa, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row, gemm,
-    gemm_transposed, group_product, norm, norm_backward,
+    Blocks, Buffer, GroupRows, Isa, Kept, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row,
+    gemm, gemm_transposed, group_product, norm, norm_backward,
 };
 
 use super::Rounding;
 use crate::lora::{Dropout, Target};
-
-/// A copy of rows that all threads write: its memory is fresh, and whoever touches it first pays for that.
-pub(super) fn copied(x: &[f32], width: usize) -> Vec<f32> {
-    let mut copy = vec![0.0; x.len()];
-    each_row(&mut copy, width, width, |row, out| out.copy_from_slice(&x[row * width..][..width]));
-    copy
-}
 
 /// A frozen projection in packed form.
 #[derive(Debug, Clone)]
@@ -130,7 +123,7 @@ impl Projections<'_> {
     }
 
     /// Whether the output cannot be added to what is there before it is complete.
-    pub(crate) fn scales_rows(&self) -> bool {
+    fn scales_rows(&self) -> bool {
         self.targets.iter().any(|target| target.magnitude.is_some())
     }
 
@@ -237,6 +230,36 @@ impl Projections<'_> {
         } else {
             Rows::pack(isa, self.precision, &x, width)
         }
+    }
+
+    /// Adds what `product(out, store)` writes or adds to the residual `x`, behind a norm where there is one. Gives what it
+    /// returned, and where it is to be saved what that norm read.
+    pub(crate) fn add_to<T>(
+        &self,
+        x: &mut [f32],
+        after: &Option<NormWeights>,
+        scale: f32,
+        save: bool,
+        product: impl FnOnce(&mut [f32], Store) -> T,
+    ) -> (T, Option<Kept>) {
+        if after.is_none() && scale == 1.0 && !self.scales_rows() {
+            return (product(x, Store::Add), None);
+        }
+        let mut update = Buffer::scratch(x.len());
+        let given = product(&mut update, Store::Set);
+        let width = self.stride;
+        let read = (save && after.is_some()).then(|| Kept::new(self.isa, self.precision, &update, width));
+        each_row(x, width, width * 8, |row, x| {
+            let update = &update[row * width..][..width];
+            let normed = after.as_ref().map(|norm| {
+                let mut normed = Buffer::scratch(width);
+                norm.row(self.isa, update, &mut normed);
+                normed
+            });
+            let update = normed.as_deref().unwrap_or(update);
+            x.iter_mut().zip(update).for_each(|(x, update)| *x += update * scale);
+        });
+        (given, read)
     }
 
     pub(crate) fn add_biases(&self, out: &mut [f32]) {

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use janus_kernels::{
@@ -12,8 +12,8 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, copied},
-    mlp::{finish, through_norm, unfinish},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+    mlp::{through_norm, unfinish},
 };
 use crate::{
     decoder::RotationTable,
@@ -212,14 +212,17 @@ impl AttentionCall {
     }
 
     /// Attention of every segment; the rows of all outputs, and each segment's sums.
-    fn attend(&self, qkv: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
+    fn attend(&self, qkv: &[f32]) -> (Buffer, Vec<Vec<f32>>) {
         let [q, kv, stride] = self.widths();
         let isa = self.isa();
-        let mut output = Vec::new();
+        let mut output = Buffer::scratch(qkv.len() / stride * q);
         let mut log_sums = Vec::with_capacity(self.segments.len());
-        let mut cache = self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let mut cache = self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner));
         // One token of each sequence: answers that are being written.
         if let Some(cache) = cache.as_mut().filter(|_| self.segments.iter().all(|segment| segment.length == 1)) {
+            if let Some(first) = self.segments.first() {
+                cache[first.cache_row].expect();
+            }
             for (segment, row) in self.segments.iter().zip(qkv.chunks_exact(stride)) {
                 let tokens = &mut cache[segment.cache_row];
                 tokens.truncate(segment.cached);
@@ -227,10 +230,11 @@ impl AttentionCall {
             }
             let rows = self.segments.iter().zip(qkv.chunks_exact(stride));
             let rows: Vec<_> = rows.map(|(segment, row)| (&row[..q], &cache[segment.cache_row])).collect();
-            let mut output = vec![0.0; rows.len() * q];
+            self.weights.o.weight.expect();
             attention_of_last(isa, &self.weights.config, &rows, &mut output);
             return (output, Vec::new());
         }
+        self.weights.o.weight.expect();
         for segment in self.segments.iter() {
             let rows = &qkv[segment.first * stride..][..segment.length * stride];
             let mut own;
@@ -251,21 +255,34 @@ impl AttentionCall {
             if self.segments.len() == 1 {
                 output = attended.output;
             } else {
-                output.extend_from_slice(&attended.output);
+                output[segment.first * q..][..attended.output.len()].copy_from_slice(&attended.output);
             }
             log_sums.push(attended.log_sum);
         }
         (output, log_sums)
     }
 
+    /// Asks the memory for where the tokens of answers that are being written will be put.
+    fn expect_tokens(&self) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| self.segments.iter().all(|segment| segment.length == 1)) {
+            let cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+            self.segments.iter().for_each(|segment| cache[segment.cache_row].expect_token());
+        }
+    }
+
+    /// Adds the half's output to `x`.
+    ///
     /// # Shapes
-    /// - x and output: `[n_rows, hidden_size]`
-    pub(crate) fn forward(&self, x: &[f32], values: &[f32], save: bool) -> (Vec<f32>, Option<Saved>) {
+    /// - x: `[n_rows, hidden_size]`
+    pub(crate) fn forward(&self, x: &mut [f32], values: &[f32], save: bool) -> Option<Saved> {
         let (isa, weights) = (self.isa(), &self.weights);
         let precision = weights.precision;
         let width = weights.q.weight.width();
         let n_rows = x.len() / width;
         let [q, _, stride] = self.widths();
+        weights.q.weight.expect();
+        self.expect_tokens();
+        let input = save.then(|| Kept::new(isa, precision, x, width));
         let mut qkv = Buffer::scratch(n_rows * stride);
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
         let low_in = self.projections_in(values).forward(n_rows, width, normed, &mut qkv, Store::Set);
@@ -273,24 +290,20 @@ impl AttentionCall {
         self.turn(&mut qkv);
         let (attended, log_sums) = self.attend(&qkv);
         drop(qkv);
-        let out = self.projection_out(values);
-        let (mut y, store) = match weights.after {
-            None if weights.residual_scale == 1.0 && !out.scales_rows() => (copied(x, width), Store::Add),
-            _ => (vec![0.0; x.len()], Store::Set),
-        };
         let row = |row: usize, out: &mut [f32]| out.copy_from_slice(&attended[row * q..][..q]);
-        let low_out = out.forward(n_rows, q, row, &mut y, store);
-        let output = finish(isa, precision, x, &mut y, &weights.after, weights.residual_scale, save, store);
-        let saved = save.then(|| {
+        let out = self.projection_out(values);
+        let (low_out, output) = out.add_to(x, &weights.after, weights.residual_scale, save, |to, store| {
+            out.forward(n_rows, q, row, to, store)
+        });
+        input.map(|input| {
             let inner = raw.map(|qkv| {
                 let low = |values: Buffer, rank: usize| Kept::new(isa, precision, &values, rank.max(1));
                 let (rank_in, rank_out) = (low_in.len() / n_rows, low_out.len() / n_rows);
                 let attended = Kept::new(isa, precision, &attended, q);
                 Inner { qkv, attended, log_sums, low_in: low(low_in, rank_in), low_out: low(low_out, rank_out), output }
             });
-            Saved { input: Kept::new(isa, precision, x, width), inner }
-        });
-        (y, saved)
+            Saved { input, inner }
+        })
     }
 
     /// Gradients of `x` (empty unless `with_input`) and of the adapter's values.
@@ -312,7 +325,7 @@ impl AttentionCall {
                     keep: true,
                     rounding: Rounding::None,
                 };
-                let (_, saved) = call.forward(&x, values, true);
+                let saved = call.forward(&mut saved.input.read(isa), values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");
                 &again
             }
@@ -333,7 +346,9 @@ impl AttentionCall {
         for (segment, log_sum) in self.segments.iter().zip(&inner.log_sums) {
             let rows = segment.first * stride..(segment.first + segment.length) * stride;
             let place = segment.first * q..(segment.first + segment.length) * q;
-            let attended = Attended { output: attended[place.clone()].to_vec(), log_sum: log_sum.clone() };
+            let mut output = Buffer::scratch(place.len());
+            output.copy_from_slice(&attended[place.clone()]);
+            let attended = Attended { output, log_sum: log_sum.clone() };
             // What it has read before its own rows stands in front of them.
             let read: Cow<'_, [f32]> = match segment.prefix {
                 0 => Cow::Borrowed(&qkv[rows.clone()]),

@@ -99,6 +99,20 @@ impl std::ops::Deref for Values {
     }
 }
 
+/// A matrix that is changed in place where nobody else has it, and copied first where somebody does.
+struct Owned(FloatTensor<Flex>);
+
+impl Owned {
+    fn of(tensor: FloatTensor<Flex>) -> Self {
+        Self(tensor.to_contiguous())
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        let (start, count) = (self.0.layout().start_offset(), self.0.layout().num_elements());
+        &mut self.0.storage_mut()[start..][..count]
+    }
+}
+
 fn matrix(values: Vec<f32>, width: usize) -> FloatTensor<Flex> {
     let shape = [values.len() / width, width];
     Flex::float_from_data(TensorData::new(values, shape), &FlexDevice)
@@ -111,13 +125,15 @@ fn vector(values: Vec<f32>) -> FloatTensor<Flex> {
 
 impl FusedOps for Flex {
     fn attention_half(x: FloatTensor<Self>, adapter: FloatTensor<Self>, call: Arc<AttentionCall>) -> FloatTensor<Self> {
-        let (x, adapter) = (Values::of(x), Values::of(adapter));
-        matrix(call.forward(&x, &adapter, false).0, x.width())
+        let (mut x, adapter) = (Owned::of(x), Values::of(adapter));
+        call.forward(x.values(), &adapter, false);
+        x.0
     }
 
     fn mlp_half(x: FloatTensor<Self>, adapter: FloatTensor<Self>, call: Arc<MlpCall>) -> FloatTensor<Self> {
-        let (x, adapter) = (Values::of(x), Values::of(adapter));
-        matrix(call.forward(&x, &adapter, false).0, x.width())
+        let (mut x, adapter) = (Owned::of(x), Values::of(adapter));
+        call.forward(x.values(), &adapter, false);
+        x.0
     }
 
     fn norm_rows(x: FloatTensor<Self>, norm: NormWeights) -> FloatTensor<Self> {
@@ -129,6 +145,7 @@ impl FusedOps for Flex {
     }
 
     fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>, rounded: bool) -> FloatTensor<Self> {
+        weight.expect();
         let x = Values::of(x);
         let mut y = vec![0.0; x.len() / weight.width() * weight.n()];
         match weight.blocks().filter(|_| rounded) {
@@ -161,9 +178,9 @@ impl FusedGradients for Flex {
         adapter: FloatTensor<Self>,
         call: &AttentionCall,
     ) -> (FloatTensor<Self>, Arc<attention::Saved>) {
-        let (x, adapter) = (Values::of(x), Values::of(adapter));
-        let (y, saved) = call.forward(&x, &adapter, true);
-        (matrix(y, x.width()), Arc::new(saved.expect("asked for")))
+        let (mut x, adapter) = (Owned::of(x), Values::of(adapter));
+        let saved = call.forward(x.values(), &adapter, true);
+        (x.0, Arc::new(saved.expect("asked for")))
     }
 
     fn attention_half_backward(
@@ -183,9 +200,9 @@ impl FusedGradients for Flex {
         adapter: FloatTensor<Self>,
         call: &MlpCall,
     ) -> (FloatTensor<Self>, Arc<mlp::Saved>) {
-        let (x, adapter) = (Values::of(x), Values::of(adapter));
-        let (y, saved) = call.forward(&x, &adapter, true);
-        (matrix(y, x.width()), Arc::new(saved.expect("asked for")))
+        let (mut x, adapter) = (Owned::of(x), Values::of(adapter));
+        let saved = call.forward(x.values(), &adapter, true);
+        (x.0, Arc::new(saved.expect("asked for")))
     }
 
     fn mlp_half_backward(

@@ -8,7 +8,7 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, copied},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
 };
 use crate::lora::{Dropout, Target};
 
@@ -144,33 +144,37 @@ impl MlpCall {
         Some((rows.glu(self.isa(), weights.activation, gate, up), down))
     }
 
+    /// Adds the half's output to `x`.
+    ///
     /// # Shapes
-    /// - x and output: `[n_rows, hidden_size]`
-    pub(crate) fn forward(&self, x: &[f32], values: &[f32], save: bool) -> (Vec<f32>, Option<Saved>) {
-        let (isa, precision) = (self.isa(), self.weights.precision);
-        let width = self.weights.up.weight.width();
+    /// - x: `[n_rows, hidden_size]`
+    pub(crate) fn forward(&self, x: &mut [f32], values: &[f32], save: bool) -> Option<Saved> {
+        let (isa, weights) = (self.isa(), &self.weights);
+        let precision = weights.precision;
+        let width = weights.up.weight.width();
         let n_rows = x.len() / width;
+        weights.gate.as_ref().unwrap_or(&weights.up).weight.expect();
         let (ins, out) = (self.projections_in(values), self.projection_out(values));
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
-        let (mut y, store) = match self.weights.after {
-            None if self.weights.residual_scale == 1.0 && !out.scales_rows() => (copied(x, width), Store::Add),
-            _ => (vec![0.0; x.len()], Store::Set),
-        };
         if let (false, Some((hidden, down))) = (save, self.rounded_hidden(n_rows, width, normed)) {
-            group_product(isa, &hidden, &[(down, 0)], &mut y, width, store);
-            out.add_biases(&mut y);
-            finish(isa, precision, x, &mut y, &self.weights.after, self.weights.residual_scale, save, store);
-            return (y, None);
+            out.add_to(x, &weights.after, weights.residual_scale, save, |to, store| {
+                group_product(isa, &hidden, &[(down, 0)], to, width, store);
+                out.add_biases(to);
+            });
+            return None;
         }
+        let input = save.then(|| Kept::new(isa, precision, x, width));
         let mut inner = Buffer::scratch(n_rows * ins.stride);
         let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
+        weights.down.weight.expect();
         let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
-        let low_out = out.forward(n_rows, self.inner(), hidden, &mut y, store);
-        let output = finish(isa, precision, x, &mut y, &self.weights.after, self.weights.residual_scale, save, store);
-        let saved = save.then(|| {
+        let (low_out, output) = out.add_to(x, &weights.after, weights.residual_scale, save, |to, store| {
+            out.forward(n_rows, self.inner(), hidden, to, store)
+        });
+        input.map(|input| {
             let inner = self.keep.then(|| {
                 let half = self.inner();
-                let (gate, up) = match self.weights.gate {
+                let (gate, up) = match weights.gate {
                     Some(_) => {
                         let part = |from: usize| part_of(isa, precision, &inner, ins.stride, from, half);
                         (Some(part(0)), part(half))
@@ -181,9 +185,8 @@ impl MlpCall {
                 let (rank_in, rank_out) = (low_in.len() / n_rows, low_out.len() / n_rows);
                 Inner { gate, up, low_in: low(low_in, rank_in), low_out: low(low_out, rank_out), output }
             });
-            Saved { input: Kept::new(isa, precision, x, width), inner }
-        });
-        (y, saved)
+            Saved { input, inner }
+        })
     }
 
     /// Gradients of `x` (zeros unless `with_input`) and of the adapter's values.
@@ -201,7 +204,7 @@ impl MlpCall {
                     keep: true,
                     rounding: Rounding::None,
                 };
-                let (_, saved) = call.forward(&saved.input.read(isa), values, true);
+                let saved = call.forward(&mut saved.input.read(isa), values, true);
                 again = saved.and_then(|saved| saved.inner).expect("a run that saves and keeps has it");
                 &again
             }
@@ -262,34 +265,6 @@ pub(super) fn part_of(
     let mut part = Buffer::scratch(values.len() / stride * width);
     each_row(&mut part, width, width, |row, out| out.copy_from_slice(&values[row * stride + from..][..width]));
     Kept::new(isa, precision, &part, width)
-}
-
-/// Adds the residual where the last product has not, behind a norm where there is one. Gives what that norm read.
-#[allow(clippy::too_many_arguments, reason = "the end of both halves of a block")]
-pub(super) fn finish(
-    isa: Isa,
-    precision: Precision,
-    x: &[f32],
-    y: &mut [f32],
-    after: &Option<NormWeights>,
-    scale: f32,
-    save: bool,
-    store: Store,
-) -> Option<Kept> {
-    if store == Store::Add {
-        return None;
-    }
-    let width = after.as_ref().map_or(x.len().min(1024), |norm| norm.weight.len());
-    let output = (save && after.is_some()).then(|| Kept::new(isa, precision, y, width));
-    match after {
-        Some(norm) => each_row(y, width, width * 8, |row, y| {
-            let update = y.to_vec();
-            norm.row(isa, &update, y);
-            y.iter_mut().zip(&x[row * width..]).for_each(|(y, x)| *y = x + *y * scale);
-        }),
-        None => y.iter_mut().zip(x).for_each(|(y, x)| *y = x + *y * scale),
-    }
-    output
 }
 
 /// The gradient of the last projection's output.

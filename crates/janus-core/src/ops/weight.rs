@@ -7,6 +7,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 #[cfg(feature = "kernels")]
 use janus_kernels::{Isa, Panels};
 
+#[cfg(feature = "kernels")]
+use crate::device::Precision;
 use crate::{Result, device::Compute, formats::StoredMatrix, model::read_back};
 
 /// A frozen matrix `[rows, columns]`, held once, in the form in which it is computed with. Never a parameter.
@@ -21,16 +23,24 @@ pub(crate) enum FrozenWeight {
 }
 
 impl FrozenWeight {
-    pub(crate) fn new(stored: &StoredMatrix, shape: [usize; 2], compute: &Compute) -> Self {
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn new(stored: StoredMatrix, shape: [usize; 2], compute: &Compute) -> Result<Self> {
         #[cfg(feature = "kernels")]
         if let Some(precision) = compute.kernels() {
-            if let Some(blocks) = compute.blocks(stored, shape) {
-                return Self::Packed(Arc::new(Panels::from(blocks)));
+            if let Some(blocks) = compute.blocks(&stored, shape)? {
+                return Ok(Self::Packed(Arc::new(Panels::from(blocks))));
+            }
+            let stored = stored.loaded()?;
+            let rounded = (compute.precision() == Precision::Int8).then(|| stored.rounded_blocks(shape));
+            if let Some(blocks) = rounded.flatten() {
+                return Ok(Self::Packed(Arc::new(Panels::from(blocks))));
             }
             let row = |index: usize, out: &mut [f32]| stored.row(index, out);
-            return Self::Packed(Arc::new(Panels::from_columns(Isa::best(), precision, shape[0], shape[1], row)));
+            let panels = Panels::from_columns(Isa::best(), precision, shape[0], shape[1], row);
+            return Ok(Self::Packed(Arc::new(panels)));
         }
-        Self::Dense(Tensor::from_data(TensorData::new(stored.to_vec(), shape), compute.device()))
+        Ok(Self::Dense(Tensor::from_data(TensorData::new(stored.loaded()?.to_vec(), shape), compute.device())))
     }
 
     /// `x W^T`

@@ -63,7 +63,7 @@ fn attention_agrees_with_the_reference_and_so_do_its_gradients() {
                     stride,
                 );
                 let part = attention(isa, &config, new, end - begin, stride, &cache);
-                assert_eq!(part.output, attended.output[begin * q_width..end * q_width], "{what}: cached");
+                assert_eq!(part.output[..], attended.output[begin * q_width..end * q_width], "{what}: cached");
             }
 
             let d_output = seen(precision, &draw(&mut dice, n_tokens * q_width));

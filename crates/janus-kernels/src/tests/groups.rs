@@ -69,16 +69,18 @@ fn products_of_groups_agree_with_the_reference_and_no_row_depends_on_its_company
             Bits::Eight => [255, 63][seed % 2],
         };
         let blocks: Vec<Block> = (0..n * width / BLOCK)
-            .map(|_| Block {
-                quants: std::array::from_fn(|_| random.random_range(0..=last)),
-                scale: half(random.random_range(-9..-4), false),
-                minimum: half(random.random_range(-6..-1), random.random_bool(0.8)),
+            .map(|_| {
+                let quants = std::array::from_fn(|_| random.random_range(0..=last));
+                let scale = half(random.random_range(-9..-4), false);
+                Block::new(bits, quants, scale, half(random.random_range(-6..-1), random.random_bool(0.8)))
             })
             .collect();
         let weight = pack(bits, n, width, |at| blocks[at]);
         // What a group's numbers can be is what its blocks can say.
-        let ends = [0, weight.largest()]
-            .map(|quant| numbers_of(&pack(bits, n, width, |at| Block { quants: [quant; BLOCK], ..blocks[at] })));
+        let ends = [0, weight.largest()].map(|quant| {
+            let of = |block: &Block| Block::new(bits, [quant; BLOCK], block.scale, block.minimum);
+            numbers_of(&pack(bits, n, width, |at| of(&blocks[at])))
+        });
         let most = |place: Range<usize>| largest(&ends[0][place.clone()]).max(largest(&ends[1][place]));
         let numbers = numbers_of(&weight);
         let seen_weight = rounded(n * width, width, most, |index, inverse| {
@@ -127,7 +129,7 @@ fn products_of_groups_agree_with_the_reference_and_no_row_depends_on_its_company
 
 #[test]
 fn groups_keep_what_is_not_a_number_and_survive_the_smallest() {
-    let ones = Block { quants: [3; BLOCK], scale: half(0, false), minimum: half(1, true) };
+    let ones = Block::new(Bits::Four, [3; BLOCK], half(0, false), half(1, true));
     for isa in Isa::available() {
         let of = |value: f32, block: Block| {
             let mut x = [1.0; GROUP];
@@ -166,21 +168,16 @@ fn a_gated_product_has_the_bits_of_its_parts() {
         let mut random = dice(seed as u64);
         let mut draw_blocks = || {
             let blocks: Vec<Block> = (0..n * width / BLOCK)
-                .map(|_| Block {
-                    quants: std::array::from_fn(|_| random.random_range(0..=15)),
-                    scale: half(-6, false),
-                    minimum: half(-3, true),
+                .map(|_| {
+                    let quants = std::array::from_fn(|_| random.random_range(0..=15));
+                    Block::new(Bits::Four, quants, half(-6, false), half(-3, true))
                 })
                 .collect();
             pack(Bits::Four, n, width, |at| blocks[at])
         };
         let [gate, up] = [draw_blocks(), draw_blocks()];
         // The last weight reads what the first two make.
-        let down = pack(Bits::Four, width, n, |_| Block {
-            quants: [9; BLOCK],
-            scale: half(-6, false),
-            minimum: half(-3, true),
-        });
+        let down = pack(Bits::Four, width, n, |_| Block::new(Bits::Four, [9; BLOCK], half(-6, false), half(-3, true)));
         let x = draw(&mut random, n_rows * width);
         let mut first: Option<Vec<f32>> = None;
         for isa in Isa::available() {
