@@ -1,7 +1,8 @@
 //! A matrix as a file stores it: its rows become float32 when they are wanted, so that no whole tensor ever does.
 
+#[cfg(feature = "kernels")]
+use std::borrow::Cow;
 use std::{
-    borrow::Cow,
     fs::File,
     ops::{Deref, Range},
     path::PathBuf,
@@ -209,10 +210,11 @@ impl StoredMatrix {
         self.width / numbers * size
     }
 
-    /// The bytes of some rows, wherever they are.
+    /// The bytes of some rows, wherever they are: for whoever packs them.
     ///
     /// # Errors
     /// When the file cannot be read.
+    #[cfg(feature = "kernels")]
     pub(super) fn rows_of(&self, rows: Range<usize>) -> Result<RowBytes<'_>> {
         let first = rows.clone().map(|index| self.place(index)).min().unwrap_or(0);
         let end = rows.map(|index| self.place(index) + 1).max().unwrap_or(0);
@@ -251,6 +253,7 @@ impl StoredMatrix {
 }
 
 /// The bytes of some rows of a matrix.
+#[cfg(feature = "kernels")]
 pub(super) struct RowBytes<'m> {
     matrix: &'m StoredMatrix,
     /// The first row of the file among them.
@@ -258,6 +261,7 @@ pub(super) struct RowBytes<'m> {
     bytes: Cow<'m, [u8]>,
 }
 
+#[cfg(feature = "kernels")]
 impl RowBytes<'_> {
     /// Those of one of the rows.
     pub(super) fn row(&self, index: usize) -> &[u8] {
