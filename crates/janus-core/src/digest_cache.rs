@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, Metadata},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -88,7 +89,9 @@ impl DigestCache {
         entries.retain(|path, _| Path::new(path).exists());
         entries.insert(key, Known { stamp, sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() });
         // Written beside it and moved there, so that nobody reads half of it. Without it all is as it was, only slower.
-        let own = self.path.with_extension(format!("{}.tmp", std::process::id()));
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let count = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let own = self.path.with_extension(format!("{}-{count}.tmp", std::process::id()));
         let text = serde_json::to_string_pretty(&entries).expect("numbers and texts");
         if fs::write(&own, text).and_then(|()| fs::rename(&own, &self.path)).is_err() {
             let _ = fs::remove_file(&own);
@@ -106,6 +109,9 @@ fn key(file: &Path) -> Option<String> {
 }
 
 fn digest_of(text: &str) -> Option<[u8; 32]> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     let (digits, rest) = text.as_bytes().as_chunks::<2>();
     let bytes = digits.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     if rest.is_empty() { bytes.collect::<Option<Vec<u8>>>()?.try_into().ok() } else { None }

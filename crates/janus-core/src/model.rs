@@ -24,8 +24,8 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Loads a Hugging Face folder or a GGUF file onto a device. Memory peaks at the model and one tensor
-    /// a thread.
+    /// Loads a Hugging Face folder or a GGUF file onto a device. Memory peaks at the model and a few
+    /// tensors.
     ///
     /// # Errors
     /// When a file is missing or damaged, a tensor is missing, surplus or of another shape, or the architecture cannot
@@ -67,10 +67,7 @@ impl LanguageModel {
     /// Logits behind states that were computed with a rounding, `[rows, hidden_size]`.
     pub(crate) fn logits_of(&self, states: Tensor<2>, rounding: Rounding) -> Result<Vec<Vec<f32>>> {
         let n_rows = states.dims()[0];
-        let logits = self.lm_head.forward_as(states, rounding != Rounding::None);
-        // Behind the logits comes the next token.
-        self.decoder.expect();
-        let logits = read_back(logits)?;
+        let logits = read_back(self.lm_head.forward_as(states, rounding != Rounding::None))?;
         Ok(logits.chunks_exact(logits.len() / n_rows).map(<[f32]>::to_vec).collect())
     }
 

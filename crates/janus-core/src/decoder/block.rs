@@ -137,14 +137,6 @@ impl Block {
         Ok(self.add(middle, norm(&self.after_mlp, fed)))
     }
 
-    /// Says that this block is read next.
-    #[cfg(feature = "kernels")]
-    pub(crate) fn expect(&self) {
-        if let Some((attention, _)) = &self.fused {
-            attention.q.weight.expect();
-        }
-    }
-
     /// The lengths of the rows of one projection's weight.
     pub(crate) fn row_norms(&self, half: usize, part: usize) -> Result<Vec<f32>> {
         if half == 0 { self.self_attn.linear(part).row_norms() } else { self.mlp.linear(part).row_norms() }

@@ -11,7 +11,10 @@ mod rope;
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use burn::tensor::{Device, Tensor, s};
@@ -199,12 +202,18 @@ impl Decoder {
         let embed_tokens = source.take_in_file("model.embed_tokens.weight", &shape)?;
         let embed_tokens = FrozenWeight::new(embed_tokens, shape, compute)?;
         let layers = 0..config.num_hidden_layers;
-        let blocks = if source.is_for_threads() {
+        let blocks = if source.is_for_threads() && compute.is_fused() {
             let shared = Mutex::new(&mut *source);
-            let block = |layer| Block::load(&config, layer, &mut InTurns(&shared), compute);
-            let blocks: Vec<Result<Block>> = layers.into_par_iter().map(block).collect();
-            // Errors come in the order of the layers, whoever read them.
-            blocks.into_iter().collect::<Result<_>>()?
+            // What stands behind a layer that cannot be used is not read, and the first of them says why.
+            let failed = AtomicUsize::new(usize::MAX);
+            let block = |layer: usize| {
+                (layer < failed.load(Ordering::Relaxed)).then(|| {
+                    let block = Block::load(&config, layer, &mut InTurns(&shared), compute);
+                    block.inspect_err(|_| _ = failed.fetch_min(layer, Ordering::Relaxed))
+                })
+            };
+            let blocks: Vec<Option<Result<Block>>> = layers.into_par_iter().map(block).collect();
+            blocks.into_iter().flatten().collect::<Result<_>>()?
         } else {
             layers.map(|layer| Block::load(&config, layer, source, compute)).collect::<Result<_>>()?
         };
@@ -231,14 +240,6 @@ impl Decoder {
     /// The token embeddings, `[vocab_size, hidden_size]`.
     pub(crate) fn embedding(&self) -> FrozenWeight {
         self.embed_tokens.clone()
-    }
-
-    /// Says that the next thing read is a token.
-    pub(crate) fn expect(&self) {
-        #[cfg(feature = "kernels")]
-        if let Some(block) = self.blocks.first() {
-            block.expect();
-        }
     }
 
     /// The lengths of the rows of one projection's weight.
