@@ -137,16 +137,15 @@ fn writer<'a>(model: &'a LanguageModel, compute: &'a Compute, rows: usize, promp
     let _ = model.decoder.forward_cached(&read, &mut cache, 0..1, &[], &[]).expect("fits");
     (1..rows).for_each(|row| cache.share_beginning(0, row, prompt));
     let all: Vec<usize> = (0..rows).collect();
-    move || {
+    let mut write = move || {
         (0..rows).for_each(|row| cache.truncate(row, prompt));
         for at in 0..128u32 {
             let batch = TokenBatch::new(&vec![TokenIds(vec![100 + at]); rows]);
-            compute.with_team(|| {
-                let states = model.decoder.forward_next(&batch, &mut cache, &all, &[]).expect("fits");
-                let _ = model.logits_at(&states, &vec![0; rows]).expect("computed");
-            });
+            let states = model.decoder.forward_next(&batch, &mut cache, &all, &[]).expect("fits");
+            let _ = model.logits_at(&states, &vec![0; rows]).expect("computed");
         }
-    }
+    };
+    move || compute.with_team(&mut write)
 }
 
 /// The bytes of a model's file that a token reads, beside what the memory gives in the same minutes: for each round of writing

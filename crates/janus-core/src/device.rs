@@ -165,9 +165,9 @@ impl Compute {
         false
     }
 
-    /// Runs `work`, in which our kernels, where they compute, have all threads awake: for passes that write a token, each of which
-    /// asks for hundreds of small pieces of parallel work. [`Session`](crate::Session) does so itself. Meanwhile most threads
-    /// of rayon's pool do nothing else, so `work` is short and waits for no other thread.
+    /// Runs `work`, in which our kernels, where they compute, have threads of their own that stay awake: for loops that write token
+    /// after token, each of which asks for hundreds of small pieces of parallel work. [`Session`](crate::Session) does so itself.
+    /// Between two pieces these threads wait without sleeping, so `work` is no place for long waits.
     pub fn with_team<R>(&self, work: impl FnOnce() -> R) -> R {
         #[cfg(feature = "kernels")]
         if self.is_fused() {

@@ -243,9 +243,11 @@ pub fn with_team<R>(work: impl FnOnce() -> R) -> R {
         panicked: AtomicBool::new(false),
         ahead: Ahead::default(),
     };
-    rayon::in_place_scope(|scope| {
+    // Threads of its own: those of the pool may be in the middle of others' work when they wait for a part of it, and would not
+    // come back to it before the team ends.
+    std::thread::scope(|scope| {
         let team = &team;
-        (1..=members).for_each(|index| scope.spawn(move |_| team.member(index)));
+        (1..=members).for_each(|index| drop(scope.spawn(move || team.member(index))));
         /// Sends the members home, however the work ends.
         struct Close<'a>(&'a Team);
         impl Drop for Close<'_> {

@@ -345,6 +345,17 @@ impl<'a> Session<'a> {
         config: &GenerateConfig,
         on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
     ) -> Result<Vec<usize>> {
+        let model = self.model;
+        model.decoder.compute().with_team(|| self.write_with_team(rows, tokenizer, config, on_text))
+    }
+
+    fn write_with_team(
+        &mut self,
+        rows: &mut Vec<usize>,
+        tokenizer: &Tokenizer,
+        config: &GenerateConfig,
+        on_text: &mut dyn FnMut(usize, &str) -> ControlFlow<()>,
+    ) -> Result<Vec<usize>> {
         let mut ended = Vec::new();
         while !rows.is_empty() && ended.is_empty() {
             for index in rows.iter() {
@@ -376,10 +387,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let last = |row: &usize| TokenIds(vec![self.rows[*row].last()]);
-        let tokens = rows.iter().map(last).collect();
-        // One call for blocks and logits; what a caller does with a text is not inside it, for others want these threads too.
-        let model = self.model;
-        let logits = model.decoder.compute().with_team(|| self.read(rows, tokens))?;
+        let logits = self.read(rows, rows.iter().map(last).collect())?;
         for (row, logits) in rows.iter().zip(logits) {
             self.rows[*row].logits = logits;
         }
