@@ -1,7 +1,7 @@
 //! Threads that stay awake for a while: a pass that writes a token asks for some two hundred small pieces of parallel work,
 //! and waking a sleeping thread costs more than most of them take.
 //!
-//! While [`with_team`] runs its work, the other threads of the pool wait in a loop for the pieces that it hands out. Nothing
+//! While [`with_team`] runs its work, threads of a team wait in a loop for the pieces that it hands out. Nothing
 //! about results depends on it: who does which piece never did. While they wait they ask the memory for what the next piece
 //! will read, where the leader has said what that is ([`expect`]): writing a token is a matter of reading weights, and the
 //! memory would have nothing to do.
@@ -84,7 +84,7 @@ struct Team {
     round: AtomicUsize,
     /// The job that is handed out; null in between.
     job: AtomicPtr<Job<'static>>,
-    /// Members that look at the job. One that comes late, for its thread had other work, finds none and hinders nobody.
+    /// Members that look at the job. One that comes late finds none and hinders nobody.
     inside: AtomicUsize,
     open: AtomicBool,
     panicked: AtomicBool,
@@ -152,7 +152,7 @@ thread_local! {
     static LED: std::cell::Cell<Option<*const Team>> = const { std::cell::Cell::new(None) };
 }
 
-/// Only one team at a time: two would wait for each other's threads.
+/// Only one team at a time: two would have more threads than there are processors, and each waits awake.
 static LEADING: Mutex<()> = Mutex::new(());
 
 /// Waits until `done`, and lets others run where that takes long.
@@ -220,8 +220,8 @@ impl Team {
     }
 }
 
-/// Runs `work` with the other threads that share parallel work awake. Whoever asks for many small pieces of it pays once for
-/// waking them, and not for each; within such work it does nothing more.
+/// Runs `work` with threads that stay awake for its pieces of parallel work. Whoever asks for many small ones pays once for
+/// starting these threads, and not for each piece; within such work it does nothing more.
 pub fn with_team<R>(work: impl FnOnce() -> R) -> R {
     let members = rayon::current_num_threads() - 1;
     // A thread of the pool is inside other parallel work; a team within it could wait for itself.
