@@ -80,20 +80,25 @@ pub fn block_product(
 ) {
     assert!(out.len() >= rows.n_rows * stride, "{} rows of {stride} do not fit", rows.n_rows);
     parallel::assert_apart(weights.iter().map(|(weight, offset)| *offset..offset + weight.n()));
-    let mut panels = Vec::new();
-    for (index, (weight, offset)) in weights.iter().enumerate() {
+    let panels_of = |weight: &Blocks| weight.n().div_ceil(LANES);
+    let mut n_panels = 0;
+    for (weight, offset) in weights {
         assert_eq!(weight.width(), rows.width, "both operands have one summed dimension");
         assert!(offset + weight.n() <= stride, "columns {offset} + {} lie outside {stride}", weight.n());
-        panels.extend((0..weight.n().div_ceil(LANES)).map(|panel| (index, panel)));
+        n_panels += panels_of(weight);
     }
     let n_blocks = rows.width.div_ceil(BLOCK);
     let out = Shared::new(out);
     let near = ROWS_NEAR.min(rows.n_rows);
-    let n_tasks = panels.len() * rows.n_rows.div_ceil(ROWS_NEAR);
+    let n_tasks = n_panels * rows.n_rows.div_ceil(ROWS_NEAR);
     parallel::each(n_tasks, rows.width * LANES * near / 8, |task| {
-        let (index, panel) = panels[task % panels.len()];
-        let begin = task / panels.len() * ROWS_NEAR;
+        let begin = task / n_panels * ROWS_NEAR;
         let end = (begin + ROWS_NEAR).min(rows.n_rows);
+        let (mut panel, mut index) = (task % n_panels, 0);
+        while panel >= panels_of(weights[index].0) {
+            panel -= panels_of(weights[index].0);
+            index += 1;
+        }
         let (weight, offset) = weights[index];
         let size = n_blocks * weight.bits().stride();
         let words = &weight.words()[panel * size..][..size];
@@ -101,16 +106,24 @@ pub fn block_product(
             let present = MOST_ROWS.min(end - first);
             let quants = &rows.quants.words()[first * n_blocks * GROUPS..][..present * n_blocks * GROUPS];
             let scales = &rows.scales.words()[first * n_blocks * 2..][..present * n_blocks * 2];
-            let mut sums = [[0.0; LANES]; MOST_ROWS];
-            run(isa, weight.bits(), words, quants, scales, &mut sums[..present]);
             let lanes = LANES.min(weight.n() - panel * LANES);
-            for (row, sums) in sums[..present].iter().enumerate() {
+            let (mut one, mut several);
+            let sums: &mut [[f32; LANES]] = if present == 1 {
+                one = [[0.0; LANES]];
+                &mut one
+            } else {
+                several = [[0.0; LANES]; MOST_ROWS];
+                &mut several[..present]
+            };
+            run(isa, weight.bits(), words, quants, scales, sums);
+            for (row, sums) in sums.iter().enumerate() {
                 let at = (first + row) * stride + offset + panel * LANES;
                 // SAFETY: columns of weights lie apart, and each task has its own of its own rows.
                 let out = unsafe { out.part(at, lanes) };
-                match store {
-                    Store::Set => out.copy_from_slice(&sums[..lanes]),
-                    Store::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+                match (store, out.first_chunk_mut()) {
+                    (Store::Set, Some(out)) => *out = *sums,
+                    (Store::Set, None) => out.copy_from_slice(&sums[..lanes]),
+                    (Store::Add, _) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
                 }
             }
         }

@@ -92,21 +92,31 @@ impl KeyValues {
     pub fn expect_token(&self) {
         let ([keys, values], at) = (self.sizes(), self.length % PAGE);
         let Some(page) = self.pages.last().filter(|_| at > 0) else { return };
-        let (depth, word) = (self.precision.words(self.head_dim), at / self.precision.numbers());
         for head in page.0.chunks_exact(keys + values) {
-            let key = head.as_ptr().wrapping_add(at / MR * MR * depth + at % MR);
-            (0..depth).for_each(|d| team::prefetch(key.wrapping_add(d * MR).addr()));
-            for panel in head[keys..].chunks_exact(self.precision.words(PAGE) * MR) {
-                let value = panel.as_ptr().wrapping_add(word * MR);
-                [0, MR - 1].into_iter().for_each(|d| team::prefetch(value.wrapping_add(d).addr()));
-            }
+            let (own_keys, own_values) = head.split_at(keys);
+            (0..self.precision.words(self.head_dim)).for_each(|d| ask_for(&own_keys[self.key_place(at, d)]));
+            // The words of one token stand side by side in each panel: on two lines at most.
+            (0..self.head_dim).step_by(MR).for_each(|d| {
+                ask_for(&own_values[self.value_place(at, d)]);
+                ask_for(&own_values[self.value_place(at, (d + MR).min(self.head_dim) - 1)]);
+            });
         }
     }
 
-    /// Lets threads of a team that wait ask the memory for the last tokens.
-    pub fn expect(&self) {
+    /// Where word `d` of a head's key of a page's token `at` stands among its keys.
+    fn key_place(&self, at: usize, d: usize) -> usize {
+        at / MR * MR * self.precision.words(self.head_dim) + at % MR + d * MR
+    }
+
+    /// Where the word with number `d` of a head's value of a page's token `at` stands among its values.
+    fn value_place(&self, at: usize, d: usize) -> usize {
+        (d / MR * self.precision.words(PAGE) + at / self.precision.numbers()) * MR + d % MR
+    }
+
+    /// Lets threads of a team ask the memory for the last tokens while they wait, behind the next piece of parallel work.
+    pub fn expect_behind(&self) {
         if let Some(page) = self.pages.last() {
-            team::expect(&page.0);
+            team::expect_behind(&[&page.0]);
         }
     }
 
@@ -118,8 +128,10 @@ impl KeyValues {
     /// Writes tokens into the last page.
     fn fill(&mut self, isa: Isa, tokens: Range<usize>, keys: &[f32], values: &[f32], stride: usize) {
         let (precision, head_dim, sizes) = (self.precision, self.head_dim, self.sizes());
-        let (depth, value_words) = (precision.words(head_dim), precision.words(PAGE));
-        let page = Arc::make_mut(self.pages.last_mut().expect("a page was pushed for its first token"));
+        let depth = precision.words(head_dim);
+        // Taken out for a moment, so that its places can be asked for while it is written.
+        let mut last = self.pages.pop().expect("a page was pushed for its first token");
+        let page = Arc::make_mut(&mut last);
         let all = Shared::new(&mut page.0);
         parallel::each(self.n_heads, tokens.len() * head_dim * 4, |head| {
             // SAFETY: each task has its own head.
@@ -129,13 +141,12 @@ impl KeyValues {
             for (token, at) in tokens.clone().enumerate() {
                 let place = token * stride + head * head_dim;
                 along(isa, precision, &keys[place..place + head_dim], &mut words);
-                let base = at / MR * MR * depth + at % MR;
                 for (d, word) in words.iter().enumerate() {
-                    own_keys[base + d * MR] = *word;
+                    own_keys[self.key_place(at, d)] = *word;
                 }
                 let per = precision.numbers();
                 for (d, value) in values[place..place + head_dim].iter().enumerate() {
-                    let word = &mut own_values[(d / MR * value_words + at / per) * MR + d % MR];
+                    let word = &mut own_values[self.value_place(at, d)];
                     *word = match (per, at % per) {
                         (1, _) => value.to_bits(),
                         (_, 0) => word::to_bf16(*value),
@@ -144,6 +155,7 @@ impl KeyValues {
                 }
             }
         });
+        self.pages.push(last);
     }
 
     /// The panel of keys of one head that begins at token `token`, a whole multiple of [`MR`].
@@ -160,6 +172,10 @@ impl KeyValues {
         let first = head * (keys + values) + keys + (panel * per_page + words.start % per_page) * MR;
         &self.pages[words.start / per_page].0[first..][..words.len() * MR]
     }
+}
+
+fn ask_for(word: &u32) {
+    team::prefetch(std::ptr::from_ref(word).addr());
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub use isa::Isa;
 pub use kept::Kept;
 pub use kv::KeyValues;
 pub use norm::{NormKind, norm, norm_backward};
-pub use pack::{Panels, Rows};
+pub use pack::{Panels, Rows, expect, expect_behind};
 pub use parallel::each_row;
 pub use rope::{rope, rope_backward};
 pub use round::GROUP;

@@ -201,6 +201,16 @@ impl From<Blocks> for Panels {
     }
 }
 
+/// Lets threads of a team ask the memory for the weights of the next product, in its order, while they wait.
+pub fn expect<const N: usize>(weights: [&Panels; N]) {
+    team::expect(&weights.map(Panels::held));
+}
+
+/// The same for what is behind the next piece of parallel work.
+pub fn expect_behind<const N: usize>(weights: [&Panels; N]) {
+    team::expect_behind(&weights.map(Panels::held));
+}
+
 impl Panels {
     /// The blocks that it is held in, which products of few rows read as they are.
     pub fn blocks(&self) -> Option<&Blocks> {
@@ -210,12 +220,11 @@ impl Panels {
         }
     }
 
-    /// Lets threads of a team that wait ask the memory for the beginning of the weight: what the next product will read.
-    pub fn expect(&self) {
-        team::expect(match &self.held {
+    fn held(&self) -> &[u32] {
+        match &self.held {
             Held::Blocks(blocks) => blocks.words(),
             Held::Words(words) => words.words(),
-        });
+        }
     }
 
     /// Words `words` of one panel: those that are held, or made of blocks in `scratch`. They begin and end at whole blocks.

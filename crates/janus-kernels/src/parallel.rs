@@ -62,7 +62,7 @@ const WORTH_A_PIECE: usize = 1 << 13;
 /// Runs `task` for every index, in parallel where each has at least `operations` to do that make it worth it.
 pub(crate) fn each(count: usize, operations: usize, task: impl Fn(usize) + Sync + Send) {
     let worth = if team::is_led() { WORTH_A_PIECE } else { WORTH_A_TASK };
-    if count < 2 || operations * count < worth || team::in_a_job() {
+    if count < 2 || operations * count < worth || team::in_a_job() || rayon::current_num_threads() == 1 {
         (0..count).for_each(task);
     } else {
         let least = (worth / 4 / operations.max(1)).max(1);

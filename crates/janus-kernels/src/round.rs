@@ -85,8 +85,12 @@ mod vnni {
     pub(super) fn round<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
         let chunks = row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0);
         for ((block, words), scale) in chunks {
-            let mut values = [0.0f32; N];
-            values[..block.len()].copy_from_slice(block);
+            let mut own = [0.0f32; N];
+            // Only a row's last block can be short.
+            let values: &[f32; N] = block.try_into().unwrap_or_else(|_| {
+                own[..block.len()].copy_from_slice(block);
+                &own
+            });
             let (zero, mut most, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
             for part in values.as_chunks::<LANES>().0 {
                 // SAFETY: a part is one register of numbers.

@@ -6,13 +6,23 @@
 //! will read, where the leader has said what that is ([`expect`]): writing a token is a matter of reading weights, and the
 //! memory would have nothing to do.
 
-use std::sync::{
-    Mutex, TryLockError,
-    atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Mutex, TryLockError,
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 /// Rounds of waiting before a thread lets others run.
 const PATIENCE: u32 = 4_000;
+
+/// Rounds before it sleeps: some milliseconds.
+const MORE_PATIENCE: u32 = 3 * PATIENCE;
+
+/// How long it sleeps.
+const NAP: Duration = Duration::from_micros(100);
 
 /// Bytes of a line of the caches.
 const LINE: usize = 64;
@@ -23,35 +33,10 @@ const STRETCH: usize = 8 * LINE;
 /// Bytes of what comes next that are asked for at most: half of a second cache.
 const MOST_AHEAD: usize = 512 << 10;
 
-/// One piece of parallel work.
-struct Job<'a> {
-    count: usize,
-    /// How many indices a thread takes at once at least.
-    least: usize,
-    next: AtomicUsize,
-    task: &'a (dyn Fn(usize) + Sync),
-}
-
-impl Job<'_> {
-    /// The end of the stretch that begins at `first`: a share for each thread, then ever shorter stretches.
-    fn end(&self, first: usize) -> usize {
-        let threads = rayon::current_num_threads();
-        let share = share_of(self.count);
-        let size = if first < share * threads { share } else { (self.count - first) / (2 * threads) };
-        (first + size.max(self.least)).min(self.count)
-    }
-
-    /// Does what is left of it.
-    fn run(&self) {
-        let _in_a_job = InAJob::enter();
-        while let Ok(first) = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| (first < self.count).then(|| self.end(first)))
-        {
-            (first..self.end(first)).for_each(self.task);
-        }
-    }
-}
+/// Lines of its own for what one thread writes and others look at: where two processors share no cache, each look at a line
+/// that was written costs as much as reading memory. Two lines, for processors fetch them in pairs.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// A piece of work that hands out work does it alone: a thread that waited inside a piece could take up a member's place and
 /// never come back.
@@ -80,60 +65,137 @@ pub(crate) fn in_a_job() -> bool {
 
 /// What the threads of a team share.
 struct Team {
-    /// Changes with every job.
-    round: AtomicUsize,
-    /// The job that is handed out; null in between.
-    job: AtomicPtr<Job<'static>>,
-    /// Members that look at the job. One that comes late finds none and hinders nobody.
-    inside: AtomicUsize,
-    open: AtomicBool,
+    /// One for each thread, the leader's first.
+    seats: Vec<Apart<Seat>>,
+    /// Indices that members have done, since the team began.
+    done: Apart<AtomicUsize>,
     panicked: AtomicBool,
-    ahead: Ahead,
+    ahead: Apart<Ahead>,
 }
 
-/// Memory that the next job will read, as addresses that nobody reads through: asking for one that is gone does nothing.
+/// What one thread has to do of a piece of work: neighbouring indices, so that it reads memory in one stretch. It takes them
+/// from the front, most of them at once; whoever has nothing left takes from the back of others'.
+#[derive(Default)]
+struct Seat {
+    left: AtomicU64,
+    least: AtomicUsize,
+    /// The task is lent: only who has taken an index of this piece may look there.
+    task: AtomicPtr<&'static Task<'static>>,
+}
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// The number of a piece of work, and the indices that nobody has taken: as one word, so that nothing of another piece is taken.
+#[derive(Clone, Copy, PartialEq)]
+struct Left {
+    piece: u32,
+    first: u16,
+    end: u16,
+}
+
+/// In place of a piece: the team ends.
+const CLOSED: u32 = u32::MAX;
+
+/// Indices that a piece can have.
+const MOST: usize = u16::MAX as usize;
+
+impl Left {
+    fn word(self) -> u64 {
+        u64::from(self.piece) << 32 | u64::from(self.first) << 16 | u64::from(self.end)
+    }
+
+    fn of(word: u64) -> Self {
+        Self { piece: (word >> 32) as u32, first: (word >> 16) as u16, end: word as u16 }
+    }
+
+    fn count(self) -> u16 {
+        self.end - self.first
+    }
+}
+
+impl Seat {
+    /// Takes indices of a piece: of all that are left here as many as `how_many` says of `front`, or of the back.
+    fn take(&self, piece: u32, front: bool, how_many: impl Fn(u16) -> u16) -> Option<Range<usize>> {
+        let mut word = self.left.load(Ordering::Relaxed);
+        loop {
+            let left = Left::of(word);
+            if left.piece != piece || left.count() == 0 {
+                return None;
+            }
+            let count = how_many(left.count()).clamp(1, left.count());
+            let (rest, taken) = if front {
+                (Left { first: left.first + count, ..left }, left.first..left.first + count)
+            } else {
+                (Left { end: left.end - count, ..left }, left.end - count..left.end)
+            };
+            match self.left.compare_exchange_weak(word, rest.word(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(usize::from(taken.start)..usize::from(taken.end)),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+/// Memory that the next piece of work will read, as addresses that nobody reads through: asking for one that is gone does
+/// nothing.
 #[derive(Default)]
 struct Ahead {
-    first: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Where each part begins, and its bytes.
+    parts: [[AtomicUsize; 2]; MOST_PARTS],
     /// Changes with every memory.
     turn: AtomicUsize,
 }
 
-/// What one member has asked for.
-#[derive(Default)]
+/// What one thread has asked for.
+#[derive(Default, Clone, Copy)]
 struct Asked {
     turn: usize,
     bytes: usize,
 }
 
 impl Ahead {
-    fn set(&self, first: usize, bytes: usize) {
-        self.first.store(first, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+    fn set(&self, parts: &Parts) {
+        for (place, part) in self.parts.iter().zip(parts) {
+            place.iter().zip(part).for_each(|(place, number)| place.store(*number, Ordering::Relaxed));
+        }
         self.turn.fetch_add(1, Ordering::Release);
     }
 
-    /// Asks for some more bytes of the share that a member will likely have; `false` where all are asked for.
-    fn ask(&self, member: usize, asked: &mut Asked) -> bool {
+    /// Asks for some more bytes of the share that a thread will likely have; `false` where all are asked for.
+    fn ask(&self, thread: usize, threads: usize, asked: &mut Asked) -> bool {
         let turn = self.turn.load(Ordering::Acquire);
         if asked.turn != turn {
             *asked = Asked { turn, bytes: 0 };
         }
-        let share = share_of(self.bytes.load(Ordering::Relaxed));
+        let parts = self.parts.each_ref().map(|part| part.each_ref().map(|number| number.load(Ordering::Relaxed)));
+        let share = parts.iter().map(|[_, bytes]| bytes).sum::<usize>() / threads;
         let end = (asked.bytes + STRETCH).min(share).min(MOST_AHEAD);
-        let first = self.first.load(Ordering::Relaxed).wrapping_add(member * share);
-        (asked.bytes..end).step_by(LINE).for_each(|byte| prefetch(first.wrapping_add(byte)));
+        for byte in (asked.bytes..end).step_by(LINE) {
+            let mut at = thread * share + byte;
+            for [first, bytes] in parts {
+                if at < bytes {
+                    prefetch(first.wrapping_add(at));
+                    break;
+                }
+                at -= bytes;
+            }
+        }
         let more = end > asked.bytes;
         asked.bytes = end;
         more
     }
 }
 
-/// The share of each thread that is handed out in one piece: memory is read fastest so. What is left of the whole makes all
-/// end together.
-fn share_of(count: usize) -> usize {
-    count / 4 * 3 / rayon::current_num_threads()
+/// The memory that one piece of work reads, in its order: addresses and bytes.
+type Parts = [[usize; 2]; MOST_PARTS];
+
+/// Weights of one input: queries, keys and values.
+const MOST_PARTS: usize = 3;
+
+fn parts_of(words: &[&[u32]]) -> Parts {
+    let mut parts = Parts::default();
+    parts.iter_mut().zip(words).for_each(|(part, words)| *part = [words.as_ptr().addr(), size_of_val(*words)]);
+    parts
 }
 
 /// Asks for the line at an address, into the second cache.
@@ -152,71 +214,133 @@ thread_local! {
     static LED: std::cell::Cell<Option<*const Team>> = const { std::cell::Cell::new(None) };
 }
 
+thread_local! {
+    /// What the piece of work behind the next one will read.
+    static BEHIND: std::cell::Cell<Option<Parts>> = const { std::cell::Cell::new(None) };
+}
+
 /// Only one team at a time: two would have more threads than there are processors, and each waits awake.
 static LEADING: Mutex<()> = Mutex::new(());
 
-/// Waits until `done`, and lets others run where that takes long.
+/// Waits until `done`, lets others run where that takes long, and sleeps where it takes so long that whoever is waited for must
+/// be doing something else.
 fn wait_until(done: impl Fn() -> bool) {
     let mut rounds = 0;
     while !done() {
-        rounds += 1;
-        if rounds < PATIENCE {
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
+        rounds = (rounds + 1).min(MORE_PATIENCE);
+        match rounds {
+            ..PATIENCE => std::hint::spin_loop(),
+            PATIENCE..MORE_PATIENCE => std::thread::yield_now(),
+            _ => std::thread::sleep(NAP),
         }
     }
 }
 
 impl Team {
-    /// One of the threads besides the leader, from 1 on.
-    fn member(&self, index: usize) {
-        let (mut seen, mut asked) = (0, Asked::default());
-        loop {
-            let called = || self.round.load(Ordering::Acquire) != seen || !self.open.load(Ordering::Acquire);
-            while !called() && self.ahead.ask(index, &mut asked) {}
-            wait_until(called);
-            let round = self.round.load(Ordering::Acquire);
-            if round == seen {
-                return;
-            }
-            seen = round;
-            /// Leaves the job, however its work ends.
-            struct Inside<'a>(&'a Team);
-            impl Drop for Inside<'_> {
-                fn drop(&mut self) {
-                    if std::thread::panicking() {
-                        self.0.panicked.store(true, Ordering::SeqCst);
-                    }
-                    self.0.inside.fetch_sub(1, Ordering::SeqCst);
-                }
-            }
-            self.inside.fetch_add(1, Ordering::SeqCst);
-            let _inside = Inside(self);
-            // SAFETY: the leader takes the job away first and then waits until nobody is inside: whoever is, and has found it
-            // (all of this in one order for all threads), may use it.
-            if let Some(job) = unsafe { self.job.load(Ordering::SeqCst).as_ref() } {
-                job.run();
-            }
+    fn new(threads: usize) -> Self {
+        Self {
+            seats: (0..threads).map(|_| Apart(Seat::default())).collect(),
+            done: Apart(AtomicUsize::new(0)),
+            panicked: AtomicBool::new(false),
+            ahead: Apart(Ahead::default()),
         }
     }
 
-    /// Hands out a job, does its share, and waits for the others.
-    fn lead(&self, job: &Job<'_>) {
-        self.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::SeqCst);
-        self.round.fetch_add(1, Ordering::SeqCst);
-        /// The job is lent until every member has left it, also where the leader's own share panics.
-        struct Wait<'a>(&'a Team);
+    fn threads(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// One of the threads besides the leader, from 1 on.
+    fn member(&self, index: usize) {
+        let piece = || Left::of(self.seats[index].0.left.load(Ordering::Acquire)).piece;
+        let (mut seen, mut asked) = (0, Asked::default());
+        loop {
+            while piece() == seen && self.ahead.0.ask(index, self.threads(), &mut asked) {}
+            wait_until(|| piece() != seen);
+            seen = piece();
+            if seen == CLOSED {
+                return;
+            }
+            /// Says how much was done, however it ends.
+            struct Count<'a>(&'a Team, usize);
+            impl Drop for Count<'_> {
+                fn drop(&mut self) {
+                    if std::thread::panicking() {
+                        self.0.panicked.store(true, Ordering::Relaxed);
+                    }
+                    if self.1 > 0 {
+                        self.0.done.0.fetch_add(self.1, Ordering::Release);
+                    }
+                }
+            }
+            let mut count = Count(self, 0);
+            self.take_part(index, seen, &mut count.1);
+        }
+    }
+
+    /// Takes indices of a piece and does them, until none are left; `taken` counts them.
+    fn take_part(&self, thread: usize, piece: u32, taken: &mut usize) {
+        let _in_a_job = InAJob::enter();
+        let own = &self.seats[thread].0;
+        let least = own.least.load(Ordering::Acquire).min(MOST) as u16;
+        let task = own.task.load(Ordering::Acquire);
+        let from_others = || {
+            let others = (1..self.threads()).map(|at| &self.seats[(thread + at) % self.threads()].0);
+            others.filter_map(|seat| seat.take(piece, false, |left| (left / 2).max(least))).next()
+        };
+        while let Some(indices) = own.take(piece, true, |left| (left / 4 * 3).max(least)).or_else(from_others) {
+            *taken += indices.len();
+            // SAFETY: the leader waits for everything that was taken. What was read above is of this piece: of one whose task
+            // is not there any more nothing is left that could have been taken.
+            indices.for_each(unsafe { *task });
+        }
+    }
+
+    /// Hands out a piece of work, does its share, and waits for the others.
+    fn lead(&self, count: usize, least: usize, task: &Task<'_>) {
+        let before = self.done.0.load(Ordering::Relaxed);
+        let last = Left::of(self.seats[0].0.left.load(Ordering::Relaxed)).piece;
+        let piece = (last + 1) % CLOSED;
+        if let Some(parts) = BEHIND.take() {
+            self.ahead.0.set(&parts);
+        }
+        /// The task is lent until all that was taken of it is done, also where the leader's own share panics.
+        struct Wait<'a> {
+            team: &'a Team,
+            before: usize,
+            piece: u32,
+            count: usize,
+            own: usize,
+        }
         impl Drop for Wait<'_> {
             fn drop(&mut self) {
-                self.0.job.store(std::ptr::null_mut(), Ordering::SeqCst);
-                wait_until(|| self.0.inside.load(Ordering::SeqCst) == 0);
+                let Self { team, piece, .. } = *self;
+                let mut taken = self.count;
+                if std::thread::panicking() {
+                    let seats = team.seats.iter();
+                    taken -= seats
+                        .filter_map(|seat| seat.0.take(piece, true, |left| left))
+                        .map(|left| left.len())
+                        .sum::<usize>();
+                }
+                let theirs = taken - self.own;
+                let done = || team.done.0.load(Ordering::Acquire).wrapping_sub(self.before) == theirs;
+                let mut asked = Asked::default();
+                while !done() && team.ahead.0.ask(0, team.threads(), &mut asked) {}
+                wait_until(done);
             }
         }
-        let wait = Wait(self);
-        job.run();
+        let mut wait = Wait { team: self, before, piece, count, own: 0 };
+        let share = |thread: usize| (thread * count / self.threads()) as u16;
+        for (thread, Apart(seat)) in self.seats.iter().enumerate().rev() {
+            seat.least.store(least, Ordering::Release);
+            seat.task.store(std::ptr::from_ref(&task).cast_mut().cast(), Ordering::Release);
+            let left = Left { piece, first: share(thread), end: share(thread + 1) };
+            seat.left.store(left.word(), Ordering::Release);
+        }
+        self.take_part(0, piece, &mut wait.own);
         drop(wait);
-        assert!(!self.panicked.load(Ordering::SeqCst), "a piece of parallel work panicked");
+        assert!(!self.panicked.load(Ordering::Relaxed), "a piece of parallel work panicked");
     }
 }
 
@@ -235,25 +359,28 @@ pub fn with_team<R>(work: impl FnOnce() -> R) -> R {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return work(),
     };
-    let team = Team {
-        round: AtomicUsize::new(0),
-        job: AtomicPtr::new(std::ptr::null_mut()),
-        inside: AtomicUsize::new(0),
-        open: AtomicBool::new(true),
-        panicked: AtomicBool::new(false),
-        ahead: Ahead::default(),
-    };
+    lead_team(members, work)
+}
+
+/// Runs `work` as the leader of a team with so many members.
+fn lead_team<R>(members: usize, work: impl FnOnce() -> R) -> R {
+    let team = Team::new(members + 1);
     // Threads of its own: those of the pool may be in the middle of others' work when they wait for a part of it, and would not
     // come back to it before the team ends.
     std::thread::scope(|scope| {
         let team = &team;
-        (1..=members).for_each(|index| drop(scope.spawn(move || team.member(index))));
+        for index in 1..=members {
+            // Where the system has no thread left, the others do its share.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || team.member(index));
+        }
         /// Sends the members home, however the work ends.
         struct Close<'a>(&'a Team);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
                 LED.set(None);
-                self.0.open.store(false, Ordering::Release);
+                BEHIND.set(None);
+                let closed = Left { piece: CLOSED, first: 0, end: 0 }.word();
+                self.0.seats.iter().for_each(|seat| seat.0.left.store(closed, Ordering::Release));
             }
         }
         LED.set(Some(team));
@@ -267,17 +394,27 @@ pub(crate) fn is_led() -> bool {
     LED.get().is_some()
 }
 
-/// Says what the job behind the next one's beginning will read: members ask the memory for it while they wait.
-pub(crate) fn expect(words: &[u32]) {
+/// Says what the next piece of work will read, in its order: threads ask the memory for it while they wait.
+pub(crate) fn expect(words: &[&[u32]]) {
     if let Some(team) = LED.get() {
         // SAFETY: `with_team` keeps the team while this thread leads it.
-        unsafe { (*team).ahead.set(words.as_ptr().addr(), size_of_val(words)) };
+        unsafe { (*team).ahead.0.set(&parts_of(words)) };
+    }
+}
+
+/// Says what the piece of work behind the next one will read: threads that are done with the next one ask for it.
+pub(crate) fn expect_behind(words: &[&[u32]]) {
+    if is_led() {
+        BEHIND.set(Some(parts_of(words)));
     }
 }
 
 /// Runs `task` for every index on the team that this thread leads; `false` where it leads none.
 pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
     // No second job inside a job: pieces of work do not hand out work while they lead.
+    if count > MOST {
+        return false;
+    }
     let Some(team) = LED.take() else { return false };
     struct Led(*const Team);
     impl Drop for Led {
@@ -287,7 +424,8 @@ pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) ->
     }
     let led = Led(team);
     // SAFETY: `with_team` keeps the team while this thread leads it.
-    unsafe { (*led.0).lead(&Job { count, least, next: AtomicUsize::new(0), task }) };
+    let team = unsafe { &*led.0 };
+    team.lead(count, least, task);
     true
 }
 
@@ -313,6 +451,27 @@ mod tests {
             total.into_inner()
         });
         assert_eq!(sum, 2_000);
+    }
+
+    #[test]
+    fn more_threads_than_processors_do_every_index_once_however_long_each_takes() {
+        for members in [1, 2, 4, 9] {
+            lead_team(members, || {
+                for count in [1, 2, 7, 100, 1_000] {
+                    let done: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
+                    let handed_out = each(count, 1, &|index| {
+                        // The first ones take long, so that the others are done before them and take some away.
+                        (0..if index < count / 4 { 2_000 } else { 1 }).for_each(|_| std::hint::spin_loop());
+                        done[index].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(
+                        handed_out && done.iter().all(|done| done.load(Ordering::Relaxed) == 1),
+                        "{members} {count}"
+                    );
+                }
+                assert!(!each(MOST + 1, 1, &|_| ()), "more than a seat can count are not for a team");
+            });
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use janus_kernels::{
     Attended, AttentionConfig, AttentionInputs, Buffer, Isa, Kept, KeyValues, Precision, Store, attention,
-    attention_backward, attention_of_last, each_row, rope, rope_backward,
+    attention_backward, attention_of_last, each_row, expect, expect_behind, rope, rope_backward,
 };
 
 use super::{
@@ -211,6 +211,11 @@ impl AttentionCall {
         KeyValues::new(self.weights.precision, self.weights.kv_heads, self.weights.head_dim, capacity)
     }
 
+    /// Whether each sequence has one token here: answers that are being written.
+    fn writes(&self) -> bool {
+        self.segments.iter().all(|segment| segment.length == 1)
+    }
+
     /// Attention of every segment; the rows of all outputs, and each segment's sums.
     fn attend(&self, qkv: &[f32]) -> (Buffer, Vec<Vec<f32>>) {
         let [q, kv, stride] = self.widths();
@@ -218,11 +223,7 @@ impl AttentionCall {
         let mut output = Buffer::scratch(qkv.len() / stride * q);
         let mut log_sums = Vec::with_capacity(self.segments.len());
         let mut cache = self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner));
-        // One token of each sequence: answers that are being written.
-        if let Some(cache) = cache.as_mut().filter(|_| self.segments.iter().all(|segment| segment.length == 1)) {
-            if let Some(first) = self.segments.first() {
-                cache[first.cache_row].expect();
-            }
+        if let Some(cache) = cache.as_mut().filter(|_| self.writes()) {
             for (segment, row) in self.segments.iter().zip(qkv.chunks_exact(stride)) {
                 let tokens = &mut cache[segment.cache_row];
                 tokens.truncate(segment.cached);
@@ -230,11 +231,10 @@ impl AttentionCall {
             }
             let rows = self.segments.iter().zip(qkv.chunks_exact(stride));
             let rows: Vec<_> = rows.map(|(segment, row)| (&row[..q], &cache[segment.cache_row])).collect();
-            self.weights.o.weight.expect();
+            expect_behind([&self.weights.o.weight]);
             attention_of_last(isa, &self.weights.config, &rows, &mut output);
             return (output, Vec::new());
         }
-        self.weights.o.weight.expect();
         for segment in self.segments.iter() {
             let rows = &qkv[segment.first * stride..][..segment.length * stride];
             let mut own;
@@ -262,11 +262,12 @@ impl AttentionCall {
         (output, log_sums)
     }
 
-    /// Asks the memory for where the tokens of answers that are being written will be put.
+    /// Asks the memory for where the tokens of answers that are being written will be put, and for those before them.
     fn expect_tokens(&self) {
-        if let Some(cache) = self.cache.as_ref().filter(|_| self.segments.iter().all(|segment| segment.length == 1)) {
+        if let Some(cache) = self.cache.as_ref().filter(|_| self.writes()) {
             let cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
             self.segments.iter().for_each(|segment| cache[segment.cache_row].expect_token());
+            self.segments.iter().take(1).for_each(|segment| cache[segment.cache_row].expect_behind());
         }
     }
 
@@ -280,7 +281,7 @@ impl AttentionCall {
         let width = weights.q.weight.width();
         let n_rows = x.len() / width;
         let [q, _, stride] = self.widths();
-        weights.q.weight.expect();
+        expect([&weights.q.weight, &weights.k.weight, &weights.v.weight]);
         self.expect_tokens();
         let input = save.then(|| Kept::new(isa, precision, x, width));
         let mut qkv = Buffer::scratch(n_rows * stride);

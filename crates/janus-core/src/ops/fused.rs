@@ -145,7 +145,7 @@ impl FusedOps for Flex {
     }
 
     fn frozen_linear(x: FloatTensor<Self>, weight: Arc<Panels>, rounded: bool) -> FloatTensor<Self> {
-        weight.expect();
+        janus_kernels::expect([&*weight]);
         let x = Values::of(x);
         let mut y = vec![0.0; x.len() / weight.width() * weight.n()];
         match weight.blocks().filter(|_| rounded) {

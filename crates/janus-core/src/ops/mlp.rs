@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use janus_kernels::{
-    Blocks, Buffer, GroupRows, Isa, Kept, Nonlinearity, Precision, Store, each_row, glu, glu_backward, group_product,
+    Blocks, Buffer, GroupRows, Isa, Kept, Nonlinearity, Precision, Store, each_row, expect, expect_behind, glu,
+    glu_backward, group_product,
 };
 
 use super::{
@@ -153,7 +154,11 @@ impl MlpCall {
         let precision = weights.precision;
         let width = weights.up.weight.width();
         let n_rows = x.len() / width;
-        weights.gate.as_ref().unwrap_or(&weights.up).weight.expect();
+        match &weights.gate {
+            Some(gate) => expect([&gate.weight, &weights.up.weight]),
+            None => expect([&weights.up.weight]),
+        }
+        expect_behind([&weights.down.weight]);
         let (ins, out) = (self.projections_in(values), self.projection_out(values));
         let normed = |row: usize, out: &mut [f32]| self.normed(&x[row * width..][..width], out);
         if let (false, Some((hidden, down))) = (save, self.rounded_hidden(n_rows, width, normed)) {
@@ -166,7 +171,6 @@ impl MlpCall {
         let input = save.then(|| Kept::new(isa, precision, x, width));
         let mut inner = Buffer::scratch(n_rows * ins.stride);
         let low_in = ins.forward(n_rows, width, normed, &mut inner, Store::Set);
-        weights.down.weight.expect();
         let hidden = |row: usize, out: &mut [f32]| self.hidden(&inner[row * ins.stride..][..ins.stride], out);
         let (low_out, output) = out.add_to(x, &weights.after, weights.residual_scale, save, |to, store| {
             out.forward(n_rows, self.inner(), hidden, to, store)
