@@ -94,23 +94,24 @@ impl KeyValues {
         let Some(page) = self.pages.last().filter(|_| at > 0) else { return };
         for head in page.0.chunks_exact(keys + values) {
             let (own_keys, own_values) = head.split_at(keys);
-            (0..self.precision.words(self.head_dim)).for_each(|d| ask_for(&own_keys[self.key_place(at, d)]));
-            // The words of one token stand side by side in each panel: on two lines at most.
-            (0..self.head_dim).step_by(MR).for_each(|d| {
-                ask_for(&own_values[self.value_place(at, d)]);
-                ask_for(&own_values[self.value_place(at, (d + MR).min(self.head_dim) - 1)]);
-            });
+            let key = self.key_place(at);
+            (0..self.precision.words(self.head_dim)).for_each(|d| ask_for(&own_keys[key + d * MR]));
+            for panel in 0..self.head_dim.div_ceil(MR) {
+                // On two lines at most.
+                let value = self.value_place(at, panel);
+                [value, value + MR - 1].into_iter().for_each(|place| ask_for(&own_values[place]));
+            }
         }
     }
 
-    /// Where word `d` of a head's key of a page's token `at` stands among its keys.
-    fn key_place(&self, at: usize, d: usize) -> usize {
-        at / MR * MR * self.precision.words(self.head_dim) + at % MR + d * MR
+    /// Where the words of a head's key of a page's token `at` begin among its keys, each [`MR`] behind the one before.
+    fn key_place(&self, at: usize) -> usize {
+        at / MR * MR * self.precision.words(self.head_dim) + at % MR
     }
 
-    /// Where the word with number `d` of a head's value of a page's token `at` stands among its values.
-    fn value_place(&self, at: usize, d: usize) -> usize {
-        (d / MR * self.precision.words(PAGE) + at / self.precision.numbers()) * MR + d % MR
+    /// Where the words of one panel of its value begin among its values, side by side.
+    fn value_place(&self, at: usize, panel: usize) -> usize {
+        (panel * self.precision.words(PAGE) + at / self.precision.numbers()) * MR
     }
 
     /// Lets threads of a team ask the memory for the last tokens while they wait, behind the next piece of parallel work.
@@ -141,17 +142,20 @@ impl KeyValues {
             for (token, at) in tokens.clone().enumerate() {
                 let place = token * stride + head * head_dim;
                 along(isa, precision, &keys[place..place + head_dim], &mut words);
+                let key = self.key_place(at);
                 for (d, word) in words.iter().enumerate() {
-                    own_keys[self.key_place(at, d)] = *word;
+                    own_keys[key + d * MR] = *word;
                 }
                 let per = precision.numbers();
-                for (d, value) in values[place..place + head_dim].iter().enumerate() {
-                    let word = &mut own_values[self.value_place(at, d)];
-                    *word = match (per, at % per) {
-                        (1, _) => value.to_bits(),
-                        (_, 0) => word::to_bf16(*value),
-                        (_, _) => *word & 0xffff | word::to_bf16(*value) << 16,
-                    };
+                for (panel, values) in values[place..place + head_dim].chunks(MR).enumerate() {
+                    let first = self.value_place(at, panel);
+                    for (word, value) in own_values[first..].iter_mut().zip(values) {
+                        *word = match (per, at % per) {
+                            (1, _) => value.to_bits(),
+                            (_, 0) => word::to_bf16(*value),
+                            (_, _) => *word & 0xffff | word::to_bf16(*value) << 16,
+                        };
+                    }
                 }
             }
         });
