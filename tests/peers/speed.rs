@@ -2,7 +2,7 @@
 //! Prints one JSON object; `tests/peers/run` calls it.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
@@ -51,7 +51,14 @@ fn main() {
             (rows * 128, best(rounds, writer(&model, &compute, rows, prompt)))
         }
         // One stream, and behind each of its rounds the memory, read by all threads for as long.
-        "bandwidth" => return bandwidth(&base, writer(&model, &compute, 1, 128), rounds),
+        "bandwidth" => {
+            // The file, and keys and values of the tokens before, two bytes a number: 128 and half of the 128 that are written.
+            let file = std::fs::metadata(&base).expect("a file").len();
+            let config = model.decoder.config();
+            let width = config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
+            let bytes = file + (2 * 2 * width * (128 + 64)) as u64;
+            return bandwidth(bytes, writer(&model, &compute, 1, 128), rounds);
+        }
         // A step of phase 2: eight continuations of 64 tokens behind one prompt of 512, a reference beside the policy.
         "grpo_512+8x64" => {
             let tokenizer = janus.as_ref().expect("loaded above").tokenizer();
@@ -148,43 +155,94 @@ fn writer<'a>(model: &'a LanguageModel, compute: &'a Compute, rows: usize, promp
     move || compute.with_team(&mut write)
 }
 
-/// The bytes of a model's file that a token reads, beside what the memory gives in the same minutes: for each round of writing
-/// as much time of reading, and the median of the ratios.
-fn bandwidth(base: &Path, mut write: impl FnMut(), rounds: usize) {
-    let bytes = std::fs::metadata(base).expect("a file").len() as f64;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+/// The bytes that a token reads, beside what the memory gives in the same minutes: for each round of writing as much time of
+/// reading, and the median of the ratios. A host may move the processors of a machine: where two of them share no cache the
+/// memory gives more and each word between them takes longer, so those rounds have a median of their own.
+fn bandwidth(bytes: u64, mut write: impl FnMut(), rounds: usize) {
     let memory: Vec<u64> = vec![1; 1 << 26];
     write();
-    let mut shares: Vec<f64> = (0..rounds)
-        .map(|_| {
-            let start = Instant::now();
-            write();
-            let seconds = start.elapsed().as_secs_f64();
-            let read = AtomicU64::new(0);
-            let start = Instant::now();
-            std::thread::scope(|scope| {
-                for part in memory.chunks(memory.len().div_ceil(threads)) {
-                    let (read, start) = (&read, &start);
-                    scope.spawn(move || {
-                        for stretch in part.chunks(1 << 20).cycle() {
-                            // Wrapping, for sums that are checked are not made of vectors.
-                            std::hint::black_box(stretch.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
-                            read.fetch_add(size_of_val(stretch) as u64, Ordering::Relaxed);
-                            if start.elapsed().as_secs_f64() > seconds {
-                                break;
-                            }
-                        }
-                    });
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    let mut before = round_trip();
+    for _ in 0..rounds {
+        let start = Instant::now();
+        write();
+        let seconds = start.elapsed().as_secs_f64();
+        let (writes, reads) = (bytes as f64 * 128.0 / seconds, read(&memory, seconds));
+        let trip = std::mem::replace(&mut before, round_trip()).max(before);
+        eprintln!(
+            "{:.1} tokens/s = {:.1} GB/s of {:.1}, a word there and back {trip:.0} ns",
+            128.0 / seconds,
+            writes / 1e9,
+            reads / 1e9
+        );
+        if trip < SHARED_CACHE { near.push(writes / reads) } else { far.push(writes / reads) }
+    }
+    for (what, shares) in [("all", [&near[..], &far].concat()), ("sharing a cache", near), ("sharing none", far)] {
+        let mut shares: Vec<f64> = shares.iter().map(|share| share * 100.0).collect();
+        shares.sort_by(f64::total_cmp);
+        if let [least, .., most] = shares[..] {
+            let (median, count) = (shares[shares.len() / 2], shares.len());
+            println!(
+                "{what}: median {median:.0} % of what the memory gives, {least:.0} to {most:.0} %, {count} rounds"
+            );
+        }
+    }
+}
+
+/// Below so many nanoseconds for a word there and back two processors share a cache.
+const SHARED_CACHE: f64 = 150.0;
+
+/// What all threads read for so long, in bytes a second.
+fn read(memory: &[u64], seconds: f64) -> f64 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (total, start) = (AtomicU64::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for part in memory.chunks(memory.len().div_ceil(threads)) {
+            let (total, start) = (&total, &start);
+            scope.spawn(move || {
+                for stretch in part.chunks(1 << 17).cycle() {
+                    // Wrapping: sums that are checked are not made of vectors, and slower than the memory.
+                    std::hint::black_box(stretch.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
+                    total.fetch_add(size_of_val(stretch) as u64, Ordering::Relaxed);
+                    if start.elapsed().as_secs_f64() > seconds {
+                        break;
+                    }
                 }
             });
-            let (writes, reads) = (bytes * 128.0 / seconds, read.into_inner() as f64 / start.elapsed().as_secs_f64());
-            eprintln!("{:.1} tokens/s = {:.1} GB/s of {:.1}", 128.0 / seconds, writes / 1e9, reads / 1e9);
-            writes / reads
-        })
-        .collect();
-    shares.sort_by(f64::total_cmp);
-    let [least, median, most] = [0, rounds / 2, rounds - 1].map(|at| shares[at] * 100.0);
-    println!("median {median:.0} % of what the memory gives, {least:.0} to {most:.0} %, {rounds} rounds");
+        }
+    });
+    total.into_inner() as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Nanoseconds that a word takes from one thread to another and back: the median of some hundred turns at a time.
+fn round_trip() -> f64 {
+    const TIMES: u64 = 40;
+    const TURNS: u64 = 500;
+    let word = AtomicU64::new(0);
+    let wait_for = |value: u64| {
+        while word.load(Ordering::Acquire) != value {
+            std::hint::spin_loop();
+        }
+    };
+    let mut times: Vec<f64> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..TIMES * TURNS {
+                wait_for(2 * turn + 1);
+                word.store(2 * turn + 2, Ordering::Release);
+            }
+        });
+        let times = (0..TIMES).map(|time| {
+            let start = Instant::now();
+            for turn in time * TURNS..(time + 1) * TURNS {
+                word.store(2 * turn + 1, Ordering::Release);
+                wait_for(2 * turn + 2);
+            }
+            start.elapsed().as_secs_f64() * 1e9 / TURNS as f64
+        });
+        times.collect()
+    });
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 fn best(rounds: usize, mut run: impl FnMut()) -> f64 {
