@@ -1,5 +1,5 @@
 //! Our side of the comparison with other implementations: one piece of work a process, so that its memory is its own.
-//! Prints one JSON object; `tests/peers/run` calls it.
+//! Prints one JSON object, which `tests/peers/run` reads; of the bandwidth some lines for people.
 
 use std::{
     path::PathBuf,
@@ -180,7 +180,7 @@ fn bandwidth(bytes: u64, mut write: impl FnMut(), rounds: usize) {
     for (what, shares) in [("all", [&near[..], &far].concat()), ("sharing a cache", near), ("sharing none", far)] {
         let mut shares: Vec<f64> = shares.iter().map(|share| share * 100.0).collect();
         shares.sort_by(f64::total_cmp);
-        if let [least, .., most] = shares[..] {
+        if let (Some(least), Some(most)) = (shares.first(), shares.last()) {
             let (median, count) = (shares[shares.len() / 2], shares.len());
             println!(
                 "{what}: median {median:.0} % of what the memory gives, {least:.0} to {most:.0} %, {count} rounds"

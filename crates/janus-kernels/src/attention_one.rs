@@ -12,6 +12,7 @@ use crate::{
     math::exp,
     pack::along,
     parallel::{self, Shared},
+    team,
     tile::MR,
     word,
 };
@@ -38,6 +39,7 @@ pub fn attention_of_last(isa: Isa, config: &AttentionConfig, rows: &[(&[f32], &K
     let (n_heads, part) = (any.n_heads, config.group * any.head_dim);
     assert_eq!(output.len(), rows.len() * n_heads * part, "a row of outputs for each token");
     let longest = rows.iter().map(|(_, kv)| kv.len()).max().unwrap_or(0);
+    team::reached();
     let output = Shared::new(output);
     parallel::each(rows.len() * n_heads, longest * part / 4, |task| {
         let (row, head) = (task / n_heads, task % n_heads);

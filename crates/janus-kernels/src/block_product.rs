@@ -10,6 +10,7 @@ use crate::{
     isa::{Isa, Set, vectorized},
     parallel::{self, Shared},
     round::round_blocks,
+    team,
 };
 
 /// Rows of activations that one run down the blocks takes.
@@ -88,6 +89,7 @@ pub fn block_product(
         n_panels += panels_of(weight);
     }
     let n_blocks = rows.width.div_ceil(BLOCK);
+    team::reached();
     let out = Shared::new(out);
     let near = ROWS_NEAR.min(rows.n_rows);
     let n_tasks = n_panels * rows.n_rows.div_ceil(ROWS_NEAR);

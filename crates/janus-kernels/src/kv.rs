@@ -94,30 +94,25 @@ impl KeyValues {
         let Some(page) = self.pages.last().filter(|_| at > 0) else { return };
         for head in page.0.chunks_exact(keys + values) {
             let (own_keys, own_values) = head.split_at(keys);
-            let key = self.key_place(at);
+            let (places, n_panels) = (self.places(), self.head_dim.div_ceil(MR));
+            let key = places.of_key(at);
             (0..self.precision.words(self.head_dim)).for_each(|d| ask_for(&own_keys[key + d * MR]));
-            for panel in 0..self.head_dim.div_ceil(MR) {
+            for panel in 0..n_panels {
                 // On two lines at most.
-                let value = self.value_place(at, panel);
+                let value = places.of_value(at, panel);
                 [value, value + MR - 1].into_iter().for_each(|place| ask_for(&own_values[place]));
             }
         }
     }
 
-    /// Where the words of a head's key of a page's token `at` begin among its keys, each [`MR`] behind the one before.
-    fn key_place(&self, at: usize) -> usize {
-        at / MR * MR * self.precision.words(self.head_dim) + at % MR
+    fn places(&self) -> Places {
+        Places { precision: self.precision, depth: self.precision.words(self.head_dim) }
     }
 
-    /// Where the words of one panel of its value begin among its values, side by side.
-    fn value_place(&self, at: usize, panel: usize) -> usize {
-        (panel * self.precision.words(PAGE) + at / self.precision.numbers()) * MR
-    }
-
-    /// Lets threads of a team ask the memory for the last tokens while they wait, behind the next piece of parallel work.
+    /// Lets threads of a team ask the memory for the last tokens while they wait, behind the next product.
     pub fn expect_behind(&self) {
         if let Some(page) = self.pages.last() {
-            team::expect_behind(&[&page.0]);
+            team::expect_behind([&page.0]);
         }
     }
 
@@ -130,9 +125,8 @@ impl KeyValues {
     fn fill(&mut self, isa: Isa, tokens: Range<usize>, keys: &[f32], values: &[f32], stride: usize) {
         let (precision, head_dim, sizes) = (self.precision, self.head_dim, self.sizes());
         let depth = precision.words(head_dim);
-        // Taken out for a moment, so that its places can be asked for while it is written.
-        let mut last = self.pages.pop().expect("a page was pushed for its first token");
-        let page = Arc::make_mut(&mut last);
+        let places = self.places();
+        let page = Arc::make_mut(self.pages.last_mut().expect("a page was pushed for its first token"));
         let all = Shared::new(&mut page.0);
         parallel::each(self.n_heads, tokens.len() * head_dim * 4, |head| {
             // SAFETY: each task has its own head.
@@ -142,13 +136,13 @@ impl KeyValues {
             for (token, at) in tokens.clone().enumerate() {
                 let place = token * stride + head * head_dim;
                 along(isa, precision, &keys[place..place + head_dim], &mut words);
-                let key = self.key_place(at);
+                let key = places.of_key(at);
                 for (d, word) in words.iter().enumerate() {
                     own_keys[key + d * MR] = *word;
                 }
                 let per = precision.numbers();
                 for (panel, values) in values[place..place + head_dim].chunks(MR).enumerate() {
-                    let first = self.value_place(at, panel);
+                    let first = places.of_value(at, panel);
                     for (word, value) in own_values[first..].iter_mut().zip(values) {
                         *word = match (per, at % per) {
                             (1, _) => value.to_bits(),
@@ -159,7 +153,6 @@ impl KeyValues {
                 }
             }
         });
-        self.pages.push(last);
     }
 
     /// The panel of keys of one head that begins at token `token`, a whole multiple of [`MR`].
@@ -175,6 +168,26 @@ impl KeyValues {
         let [keys, values] = self.sizes();
         let first = head * (keys + values) + keys + (panel * per_page + words.start % per_page) * MR;
         &self.pages[words.start / per_page].0[first..][..words.len() * MR]
+    }
+}
+
+/// Where the words of a page's tokens stand.
+#[derive(Clone, Copy)]
+struct Places {
+    precision: Precision,
+    /// Words of one head's key.
+    depth: usize,
+}
+
+impl Places {
+    /// Where token `at` begins among a head's keys: each word [`MR`] behind the one before.
+    fn of_key(self, at: usize) -> usize {
+        at / MR * MR * self.depth + at % MR
+    }
+
+    /// Where one panel of token `at` begins among a head's values, side by side.
+    fn of_value(self, at: usize, panel: usize) -> usize {
+        (panel * self.precision.words(PAGE) + at / self.precision.numbers()) * MR
     }
 }
 

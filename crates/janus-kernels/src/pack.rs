@@ -203,12 +203,12 @@ impl From<Blocks> for Panels {
 
 /// Lets threads of a team ask the memory for the weights of the next product, in its order, while they wait.
 pub fn expect<const N: usize>(weights: [&Panels; N]) {
-    team::expect(&weights.map(Panels::held));
+    team::expect(weights.map(Panels::held));
 }
 
-/// The same for what is behind the next piece of parallel work.
+/// The same for what is read behind the next product or attention.
 pub fn expect_behind<const N: usize>(weights: [&Panels; N]) {
-    team::expect_behind(&weights.map(Panels::held));
+    team::expect_behind(weights.map(Panels::held));
 }
 
 impl Panels {

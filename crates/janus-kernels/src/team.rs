@@ -86,7 +86,7 @@ struct Seat {
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// The number of a piece of work, and the indices that nobody has taken: as one word, so that nothing of another piece is taken.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Left {
     piece: u32,
     first: u16,
@@ -147,7 +147,7 @@ struct Ahead {
 }
 
 /// What one thread has asked for.
-#[derive(Default, Clone, Copy)]
+#[derive(Default)]
 struct Asked {
     turn: usize,
     bytes: usize,
@@ -159,6 +159,11 @@ impl Ahead {
             place.iter().zip(part).for_each(|(place, number)| place.store(*number, Ordering::Relaxed));
         }
         self.turn.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether something else is ahead than what a thread has asked for.
+    fn has_more(&self, asked: &Asked) -> bool {
+        self.turn.load(Ordering::Relaxed) != asked.turn
     }
 
     /// Asks for some more bytes of the share that a thread will likely have; `false` where all are asked for.
@@ -192,9 +197,10 @@ type Parts = [[usize; 2]; MOST_PARTS];
 /// Weights of one input: queries, keys and values.
 const MOST_PARTS: usize = 3;
 
-fn parts_of(words: &[&[u32]]) -> Parts {
+fn parts_of<const N: usize>(words: [&[u32]; N]) -> Parts {
+    const { assert!(N <= MOST_PARTS, "a part would not be asked for") };
     let mut parts = Parts::default();
-    parts.iter_mut().zip(words).for_each(|(part, words)| *part = [words.as_ptr().addr(), size_of_val(*words)]);
+    parts.iter_mut().zip(words).for_each(|(part, words)| *part = [words.as_ptr().addr(), size_of_val(words)]);
     parts
 }
 
@@ -215,7 +221,7 @@ thread_local! {
 }
 
 thread_local! {
-    /// What the piece of work behind the next one will read.
+    /// What [`expect_behind`] said.
     static BEHIND: std::cell::Cell<Option<Parts>> = const { std::cell::Cell::new(None) };
 }
 
@@ -256,7 +262,10 @@ impl Team {
         let (mut seen, mut asked) = (0, Asked::default());
         loop {
             while piece() == seen && self.ahead.0.ask(index, self.threads(), &mut asked) {}
-            wait_until(|| piece() != seen);
+            wait_until(|| piece() != seen || self.ahead.0.has_more(&asked));
+            if piece() == seen {
+                continue;
+            }
             seen = piece();
             if seen == CLOSED {
                 return;
@@ -278,7 +287,7 @@ impl Team {
         }
     }
 
-    /// Takes indices of a piece and does them, until none are left; `taken` counts them.
+    /// Takes indices of a piece and does them, until it finds none left; `taken` counts them.
     fn take_part(&self, thread: usize, piece: u32, taken: &mut usize) {
         let _in_a_job = InAJob::enter();
         let own = &self.seats[thread].0;
@@ -291,7 +300,8 @@ impl Team {
         while let Some(indices) = own.take(piece, true, |left| (left / 4 * 3).max(least)).or_else(from_others) {
             *taken += indices.len();
             // SAFETY: the leader waits for everything that was taken. What was read above is of this piece: of one whose task
-            // is not there any more nothing is left that could have been taken.
+            // is not there any more nothing is left that could have been taken, unless a thread stood still between looking and
+            // taking for all of four thousand million pieces.
             indices.for_each(unsafe { *task });
         }
     }
@@ -301,9 +311,6 @@ impl Team {
         let before = self.done.0.load(Ordering::Relaxed);
         let last = Left::of(self.seats[0].0.left.load(Ordering::Relaxed)).piece;
         let piece = (last + 1) % CLOSED;
-        if let Some(parts) = BEHIND.take() {
-            self.ahead.0.set(&parts);
-        }
         /// The task is lent until all that was taken of it is done, also where the leader's own share panics.
         struct Wait<'a> {
             team: &'a Team,
@@ -395,26 +402,34 @@ pub(crate) fn is_led() -> bool {
 }
 
 /// Says what the next piece of work will read, in its order: threads ask the memory for it while they wait.
-pub(crate) fn expect(words: &[&[u32]]) {
+pub(crate) fn expect<const N: usize>(words: [&[u32]; N]) {
     if let Some(team) = LED.get() {
-        // SAFETY: `with_team` keeps the team while this thread leads it.
+        // SAFETY: `lead_team` keeps the team while this thread leads it.
         unsafe { (*team).ahead.0.set(&parts_of(words)) };
     }
 }
 
-/// Says what the piece of work behind the next one will read: threads that are done with the next one ask for it.
-pub(crate) fn expect_behind(words: &[&[u32]]) {
+/// Says what will be read behind the next product, or attention: threads that are done with that ask for it.
+pub(crate) fn expect_behind<const N: usize>(words: [&[u32]; N]) {
     if is_led() {
         BEHIND.set(Some(parts_of(words)));
     }
 }
 
+/// What was expected is read now, by the next piece of work: what is behind it is ahead.
+pub(crate) fn reached() {
+    if let Some(team) = LED.get() {
+        // SAFETY: `lead_team` keeps the team while this thread leads it.
+        unsafe { (*team).ahead.0.set(&BEHIND.take().unwrap_or_default()) };
+    }
+}
+
 /// Runs `task` for every index on the team that this thread leads; `false` where it leads none.
 pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) -> bool {
-    // No second job inside a job: pieces of work do not hand out work while they lead.
     if count > MOST {
         return false;
     }
+    // Work inside the piece finds no team to hand out to.
     let Some(team) = LED.take() else { return false };
     struct Led(*const Team);
     impl Drop for Led {
@@ -423,7 +438,7 @@ pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) ->
         }
     }
     let led = Led(team);
-    // SAFETY: `with_team` keeps the team while this thread leads it.
+    // SAFETY: `lead_team` keeps the team while this thread leads it.
     let team = unsafe { &*led.0 };
     team.lead(count, least, task);
     true
@@ -431,14 +446,12 @@ pub(crate) fn each(count: usize, least: usize, task: &(dyn Fn(usize) + Sync)) ->
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
     use crate::parallel;
 
     #[test]
     fn every_index_is_done_once_in_each_of_many_small_jobs() {
-        let sum = with_team(|| {
+        let sum = lead_team(1, || {
             let total = AtomicU64::new(0);
             for job in 0..2_000u64 {
                 let own = AtomicU64::new(0);
@@ -495,10 +508,61 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "piece")]
-    fn a_panic_in_a_piece_of_work_is_one_of_the_whole() {
-        with_team(|| {
-            parallel::each(64, 1 << 14, |index| assert!(index != 40, "this piece"));
+    fn a_panic_in_a_piece_of_work_is_one_of_the_whole_and_the_others_end_before_it() {
+        for bad in [0, 1] {
+            let [begun, ended] = [false, false].map(AtomicBool::new);
+            let whole = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                lead_team(1, || {
+                    each(2, 1, &|index| {
+                        if index != bad {
+                            begun.store(true, Ordering::SeqCst);
+                            std::thread::sleep(20 * NAP);
+                            ended.store(true, Ordering::SeqCst);
+                        } else {
+                            wait_until(|| begun.load(Ordering::SeqCst));
+                            panic!("a bad index");
+                        }
+                    })
+                })
+            }));
+            assert!(whole.is_err() && ended.into_inner(), "index {bad}");
+        }
+        // Nothing of it is left behind.
+        every_index_is_done_once_in_each_of_many_small_jobs();
+    }
+
+    #[test]
+    fn members_that_have_fallen_asleep_or_never_began_leave_nothing_undone() {
+        let count_of = |team: &Team, count: usize| {
+            let done = AtomicUsize::new(0);
+            team.lead(count, 1, &|_| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            done.into_inner()
+        };
+        let alone = Team::new(3);
+        for count in [0, 1, 2, 1_000, MOST] {
+            assert_eq!(count_of(&alone, count), count);
+        }
+        lead_team(2, || {
+            std::thread::sleep(500 * NAP);
+            let done = AtomicUsize::new(0);
+            let count = &|_| _ = done.fetch_add(1, Ordering::Relaxed);
+            assert!(each(1_000, 1, count));
+            assert_eq!(done.into_inner(), 1_000);
         });
+    }
+
+    #[test]
+    fn each_thread_asks_for_its_share_of_what_is_ahead_once() {
+        let (ahead, mut asked) = (Ahead::default(), Asked::default());
+        assert!(!ahead.ask(1, 2, &mut asked), "nothing is ahead yet");
+        let words = vec![0u32; 10 * STRETCH];
+        let parts = parts_of([&words[..300], &words[300..]]);
+        ahead.set(&parts);
+        assert!(ahead.has_more(&asked));
+        let times = (0..).take_while(|_| ahead.ask(1, 2, &mut asked)).count();
+        assert_eq!((times, asked.bytes), (10 * 4 / 2, size_of_val(&words[..]) / 2));
+        assert!(!ahead.has_more(&asked));
     }
 }

@@ -1,6 +1,6 @@
 //! Frozen projections of one input, and what a low-rank adapter adds to them (arXiv 2106.09685).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use janus_kernels::{
     Blocks, Buffer, GroupRows, Isa, Kept, NormKind, Panels, Precision, QuantRows, Rows, Store, block_product, each_row,
@@ -41,6 +41,21 @@ impl PackedTarget {
         });
         let pack = |values, width| Panels::pack(isa, precision, values, width);
         Self { a: pack(a, d_in), b: pack(b, target.rank), row_scale }
+    }
+}
+
+/// The packed targets, made where they are not yet. Threads that come at once may make them twice; none holds the others up, for
+/// making is parallel work, and a thread that waits for its part of that may begin some other pass.
+pub(crate) fn made_once(
+    packed: &OnceLock<Vec<PackedTarget>>,
+    make: impl FnOnce() -> Vec<PackedTarget>,
+) -> &[PackedTarget] {
+    match packed.get() {
+        Some(packed) => packed,
+        None => {
+            let made = make();
+            packed.get_or_init(|| made)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, made_once},
     mlp::{through_norm, unfinish},
 };
 use crate::{
@@ -116,7 +116,7 @@ impl AttentionCall {
         let weights = &self.weights;
         let linears = [&weights.q, &weights.k, &weights.v, &weights.o];
         let pack = |target: &Target| PackedTarget::new(self.isa(), target, values, &linears[target.part].weight);
-        Some(self.packed.as_ref()?.get_or_init(|| self.targets.iter().map(pack).collect()))
+        Some(made_once(self.packed.as_ref()?, || self.targets.iter().map(pack).collect()))
     }
 
     fn projections_in<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {

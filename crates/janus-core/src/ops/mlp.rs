@@ -9,7 +9,7 @@ use janus_kernels::{
 
 use super::{
     Rounding,
-    adapted::{NormWeights, PackedLinear, PackedTarget, Projections},
+    adapted::{NormWeights, PackedLinear, PackedTarget, Projections, made_once},
 };
 use crate::lora::{Dropout, Target};
 
@@ -78,7 +78,7 @@ impl MlpCall {
         let weights = &self.weights;
         let linears = [weights.gate.as_ref().unwrap_or(&weights.up), &weights.up, &weights.down];
         let pack = |target: &Target| PackedTarget::new(self.isa(), target, values, &linears[target.part].weight);
-        Some(self.packed.as_ref()?.get_or_init(|| self.targets.iter().map(pack).collect()))
+        Some(made_once(self.packed.as_ref()?, || self.targets.iter().map(pack).collect()))
     }
 
     fn projections_in<'a>(&'a self, values: &'a [f32]) -> Projections<'a> {
