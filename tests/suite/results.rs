@@ -117,7 +117,7 @@ fn every_committed_chart_is_drawn_from_the_records_beside_it() {
 }
 
 /// What the committed report is made of, in its order.
-const REPORTED: [&str; 16] = [
+const REPORTED: [&str; 17] = [
     "check-v1-bundle",
     "check-v1-no-analysis",
     "hold-out-v1",
@@ -129,6 +129,7 @@ const REPORTED: [&str; 16] = [
     "ablation-lora",
     "ablation-lora-304",
     "ablation-lora-504",
+    "ablation-lora-1000",
     "ablation-heads",
     "lora-both",
     "lora-labels-only",
