@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{
     Precision,
+    ahead::prefetch,
     isa::Isa,
     pack::along,
     parallel::{self, Shared},
@@ -192,7 +193,7 @@ impl Places {
 }
 
 fn ask_for(word: &u32) {
-    team::prefetch(std::ptr::from_ref(word).addr());
+    prefetch(std::ptr::from_ref(word).addr());
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@
 //! assert_eq!(y, [3.5, 8.0]);
 //! ```
 
+mod ahead;
 mod amx;
 mod attention;
 mod attention_amx;
