@@ -102,7 +102,9 @@ fn main() {
         _ => {
             let (rows, length) = if work.starts_with("lora_1x1024") { (1, 1024) } else { (4, 512) };
             let keep_activations = !work.ends_with("recomputed");
-            let examples = vec![Example { ids: ids(length), credited: vec![true; length] }; rows];
+            // No row begins as another does, so nothing is shared.
+            let example = |row| Example { ids: ids_from(row * length, length), credited: vec![true; length] };
+            let examples: Vec<Example> = (0..rows).map(example).collect();
             let batch = Batch::pack(&examples).expect("fits");
             let mut adapter = Adapter::new(&LoraConfig::default(), &model, 1).expect("a valid rank");
             let mut values: Vec<Vec<f32>> =
@@ -134,7 +136,11 @@ fn main() {
 }
 
 fn ids(count: usize) -> TokenIds {
-    TokenIds((0..count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect())
+    ids_from(0, count)
+}
+
+fn ids_from(first: usize, count: usize) -> TokenIds {
+    TokenIds((first..first + count).map(|at| (at * 7919 % 40_000 + 10) as u32).collect())
 }
 
 /// Writes 128 tokens behind each of some rows that share a prompt.

@@ -125,3 +125,47 @@ fn an_adapter_learns_its_examples_and_the_base_stays_as_it_is() {
     assert!(last < 0.5 * fresh, "the loss went from {fresh} to {last} only");
     assert_eq!(states(&model), before, "the base model has changed");
 }
+
+#[test]
+fn examples_that_begin_alike_teach_what_each_teaches_alone() {
+    let example = |seeds: &[u32]| {
+        let ids: Vec<u32> =
+            seeds.iter().flat_map(|seed| (0..20).map(move |at| 3 + (at * 31 + seed * 17) % 90)).collect();
+        Example { credited: (0..ids.len()).map(|at| at > 15).collect(), ids: TokenIds(ids) }
+    };
+    let examples = [example(&[5]), example(&[1, 2]), example(&[1, 3, 4]), example(&[6, 2]), example(&[6, 3])];
+    let devices = [
+        DeviceChoice::Flex,
+        #[cfg(feature = "ndarray")]
+        DeviceChoice::Ndarray,
+    ];
+    for device in devices {
+        let compute = device.init(Precision::F32).expect("built in");
+        let model = LanguageModel::load(&golden("llama"), &compute).expect("loads");
+        let adapter = adapter(&model, &compute, 0.0, false);
+        let run = |examples: &[Example]| {
+            let batch = Batch::pack(examples).expect("all teach something").weighted_by_example(5);
+            (batch.tokens.lengths().to_vec(), step(&model, &adapter, &batch, TRAINING).expect("fits"))
+        };
+        let (lengths, together) = run(&examples);
+        assert_eq!(lengths, [20, 20, 20, 40, 20, 20, 20], "two beginnings, each read once");
+        let mut sum = Step { loss: 0.0, logprobs: Vec::new(), gradients: Vec::new() };
+        for example in &examples {
+            let (_, alone) = run(std::slice::from_ref(example));
+            sum.loss += alone.loss;
+            sum.logprobs.extend(alone.logprobs);
+            if sum.gradients.is_empty() {
+                sum.gradients = alone.gradients;
+            } else {
+                let pairs = sum.gradients.iter_mut().flatten().zip(alone.gradients.iter().flatten());
+                pairs.for_each(|(sum, alone)| *sum += alone);
+            }
+        }
+        let apart = together.logprobs.iter().zip(&sum.logprobs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let (loss, gradients) = difference(&together, &sum);
+        assert!(
+            apart < 1e-4 && loss < 1e-5 && gradients < 1e-4,
+            "{device}: log-probabilities {apart:e}, loss {loss:e}, gradients {gradients:e}"
+        );
+    }
+}

@@ -13,17 +13,23 @@ pub struct Buffer {
     length: usize,
 }
 
-/// Buffers that nobody uses, smallest first.
-static FREE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
+/// Buffers that nobody uses.
+struct Free {
+    /// Smallest first.
+    buffers: Vec<Vec<u32>>,
+    /// The words of all of them.
+    words: usize,
+}
 
-/// Words that are kept for later at most: 96 MB.
-const MOST: usize = 24 << 20;
+static FREE: Mutex<Free> = Mutex::new(Free { buffers: Vec::new(), words: 0 });
+
+/// Words that are kept for later at most: 192 MB.
+const MOST: usize = 48 << 20;
 
 impl Buffer {
     /// `length` numbers that hold whatever was there: for what is written before it is read.
     pub fn scratch(length: usize) -> Self {
-        // Fresh memory is 0 from the system: nobody writes that once more.
-        Self { words: used(length).unwrap_or_else(|| vec![0; length]), length }
+        Self { words: used(length).unwrap_or_else(|| fresh(length)), length }
     }
 
     /// `length` zeros.
@@ -32,7 +38,7 @@ impl Buffer {
             words[..length].fill(0);
             words
         });
-        Self { words: used.unwrap_or_else(|| vec![0; length]), length }
+        Self { words: used.unwrap_or_else(|| fresh(length)), length }
     }
 
     pub(crate) fn words(&self) -> &[u32] {
@@ -44,15 +50,24 @@ impl Buffer {
     }
 }
 
+/// Zeros, `length` of them and up to an eighth more: what a pass leaves fits the next one, which has some tokens more.
+fn fresh(length: usize) -> Vec<u32> {
+    vec![0; length.next_multiple_of((length / 16).next_power_of_two())]
+}
+
 /// Memory that nobody uses any more and that fits, with what is there.
 fn used(length: usize) -> Option<Vec<u32>> {
     if length == 0 {
         return None;
     }
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let at = free.iter().position(|words| words.len() >= length)?;
-    let fits = free[at].len() <= 2 * length.max(1 << 10);
-    fits.then(|| free.remove(at))
+    let at = free.buffers.partition_point(|words| words.len() < length);
+    if free.buffers.get(at)?.len() > 2 * length.max(1 << 10) {
+        return None;
+    }
+    let words = free.buffers.remove(at);
+    free.words -= words.len();
+    Some(words)
 }
 
 impl Drop for Buffer {
@@ -62,10 +77,10 @@ impl Drop for Buffer {
             return;
         }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: usize = free.iter().map(Vec::len).sum();
-        if kept + words.len() <= MOST {
-            let at = free.partition_point(|other| other.len() < words.len());
-            free.insert(at, words);
+        if free.words + words.len() <= MOST {
+            free.words += words.len();
+            let at = free.buffers.partition_point(|other| other.len() < words.len());
+            free.buffers.insert(at, words);
         }
     }
 }

@@ -13,7 +13,49 @@ pub struct Example {
     pub credited: Vec<bool>,
 }
 
-/// Examples packed behind each other: no padding, and no example sees another.
+/// Examples that follow each other and begin alike.
+pub(crate) struct Family<'e> {
+    pub(crate) examples: &'e [Example],
+    /// How many first tokens of all of them are the same and are read once; each has more.
+    shared: usize,
+}
+
+/// Fewer first tokens than these are not worth a row of their own.
+const WORTH_SHARING: usize = 16;
+
+impl<'e> Family<'e> {
+    /// Examples cut where least is read twice, each family with at most `most` tokens where it has more than one example.
+    pub(crate) fn all(examples: &'e [Example], most: usize) -> Vec<Self> {
+        let (mut families, mut rest) = (Vec::new(), examples);
+        while let Some((first, others)) = rest.split_first() {
+            let mut family = Self { examples: &rest[..1], shared: 0 };
+            let mut saved = 0;
+            let mut shared = first.ids.len().saturating_sub(1);
+            for (other, count) in others.iter().zip(2..) {
+                let alike = first.ids.iter().zip(other.ids.iter()).take_while(|(one, other)| one == other).count();
+                shared = shared.min(alike).min(other.ids.len().saturating_sub(1));
+                let longer = Self { examples: &rest[..count], shared };
+                if shared < WORTH_SHARING || longer.tokens() > most {
+                    break;
+                }
+                if shared * (count - 1) > saved {
+                    (family, saved) = (longer, shared * (count - 1));
+                }
+            }
+            rest = &rest[family.examples.len()..];
+            families.push(family);
+        }
+        families
+    }
+
+    /// How many tokens are read.
+    pub(crate) fn tokens(&self) -> usize {
+        self.shared + self.examples.iter().map(|example| example.ids.len() - self.shared).sum::<usize>()
+    }
+}
+
+/// Examples packed behind each other: no padding, and no example sees another. What those that follow each other begin with
+/// alike is read once.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The tokens.
@@ -37,27 +79,42 @@ impl Batch {
     /// # Panics
     /// When there is no example.
     pub fn pack(examples: &[Example]) -> Result<Self> {
-        let (mut indices, mut targets, mut credits) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first = 0;
         for (index, example) in examples.iter().enumerate() {
             let (tokens, given) = (example.ids.len(), example.credited.len());
             if tokens != given {
                 return Err(Error::Credits { index, credits: given, tokens });
             }
-            let before = targets.len();
-            for position in (1..tokens).filter(|position| example.credited[*position]) {
-                indices.push(first + position - 1);
-                targets.push(example.ids[position]);
-            }
-            if targets.len() == before {
+            if !example.credited.iter().skip(1).any(|credited| *credited) {
                 return Err(Error::NothingCredited { index });
             }
-            credits.push(targets.len() - before);
-            first += tokens;
         }
-        let rows: Vec<TokenIds> = examples.iter().map(|example| example.ids.clone()).collect();
+        let (mut indices, mut targets, mut credits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut behind) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for Family { examples, shared } in Family::all(examples, usize::MAX) {
+            let beginning = (shared > 0).then_some(rows.len());
+            if beginning.is_some() {
+                rows.push(TokenIds(examples[0].ids[..shared].to_vec()));
+                behind.push(None);
+            }
+            let mut own = first + shared;
+            for example in examples {
+                let index =
+                    |position: usize| if position < shared { first + position } else { own + position - shared };
+                let before = targets.len();
+                for position in (1..example.ids.len()).filter(|position| example.credited[*position]) {
+                    indices.push(index(position - 1));
+                    targets.push(example.ids[position]);
+                }
+                credits.push(targets.len() - before);
+                rows.push(TokenIds(example.ids[shared..].to_vec()));
+                behind.push(beginning);
+                own += example.ids.len() - shared;
+            }
+            first = own;
+        }
         let weights = vec![1.0 / targets.len() as f32; targets.len()];
-        Ok(Self { tokens: TokenBatch::new(&rows), indices, targets, credits, weights })
+        Ok(Self { tokens: TokenBatch::branching(&rows, behind), indices, targets, credits, weights })
     }
 
     /// The same with a loss that is the mean over `n_examples`, of which these are some, of each one's mean over its
@@ -95,6 +152,24 @@ mod tests {
         assert_eq!((&batch.credits, &batch.weights), (&vec![1, 1], &vec![0.5, 0.5]));
         assert_eq!(batch.losses(&[-1.0, -3.0]), [1.0, 3.0]);
         assert_eq!(batch.weighted_by_example(4).weights, [0.25, 0.25]);
+    }
+
+    #[test]
+    fn what_neighbours_begin_with_alike_is_read_once() {
+        let of = |tail: &[u32]| {
+            let ids: Vec<u32> = (0..20).chain(tail.iter().copied()).collect();
+            example(&ids, &(0..ids.len()).map(|at| at >= 19).collect::<Vec<_>>())
+        };
+        let other = example(&[7, 8], &[false, true]);
+        let batch = Batch::pack(&[other.clone(), of(&[1, 2]), of(&[1, 3, 4]), other]).expect("fits");
+        assert_eq!(batch.tokens.lengths(), [2, 21, 1, 2, 2]);
+        // Of both the tokens 19 and 1 are predicted from what they share.
+        assert_eq!(batch.indices, [0, 20, 21, 22, 20, 21, 22, 24, 26]);
+        assert_eq!(batch.targets, [8, 19, 1, 2, 19, 1, 3, 4, 8]);
+        assert_eq!(batch.credits, [1, 3, 4, 1]);
+        let same = [of(&[1]), of(&[1]), of(&[1])];
+        let read = |most: usize| Family::all(&same, most).iter().map(Family::tokens).collect::<Vec<_>>();
+        assert_eq!((read(100), read(22), read(21)), (vec![23], vec![22, 21], vec![21, 21, 21]));
     }
 
     #[test]

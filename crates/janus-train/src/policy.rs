@@ -126,6 +126,18 @@ pub fn policy_step(
     config: &GrpoConfig,
     pass: TrainingPass,
 ) -> Result<PolicyStep> {
+    model.decoder.compute().with_team(|| of_rollouts(model, policy, reference, rollouts, old, config, pass))
+}
+
+fn of_rollouts(
+    model: &LanguageModel,
+    policy: &Adapter,
+    reference: Option<&Adapter>,
+    rollouts: &[Rollout],
+    old: &[Vec<f32>],
+    config: &GrpoConfig,
+    pass: TrainingPass,
+) -> Result<PolicyStep> {
     let compute = model.decoder.compute();
     let parts: Vec<StepCounts> = rollouts.iter().map(Rollout::counts).collect();
     let counts = StepCounts {

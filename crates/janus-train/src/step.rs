@@ -23,12 +23,14 @@ pub struct Step {
 /// # Errors
 /// When an example does not fit the model's context, or the device fails.
 pub fn step(model: &LanguageModel, adapter: &Adapter, batch: &Batch, training: TrainingPass) -> Result<Step> {
-    let states = model.decoder.forward_training(&batch.tokens, adapter, training)?;
-    let logprobs = model.token_logprobs(&states, &batch.indices, &batch.targets);
-    // What the graph does not need is not kept.
-    drop(states);
-    let weights = tensor(&batch.weights, model.decoder.compute());
-    let loss = (logprobs.clone() * weights).sum().neg();
-    let gradients = gradients(&loss, adapter.values())?;
-    Ok(Step { loss: read(loss)?[0], logprobs: read(logprobs)?, gradients })
+    model.decoder.compute().with_team(|| {
+        let states = model.decoder.forward_training(&batch.tokens, adapter, training)?;
+        let logprobs = model.token_logprobs(&states, &batch.indices, &batch.targets);
+        // What the graph does not need is not kept.
+        drop(states);
+        let weights = tensor(&batch.weights, model.decoder.compute());
+        let loss = (logprobs.clone() * weights).sum().neg();
+        let gradients = gradients(&loss, adapter.values())?;
+        Ok(Step { loss: read(loss)?[0], logprobs: read(logprobs)?, gradients })
+    })
 }

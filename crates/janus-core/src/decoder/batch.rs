@@ -1,16 +1,18 @@
 //! What goes into the decoder, and what comes out.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, s};
 
 use crate::{ops::Rounding, tokenizer::TokenIds};
 
-/// Rows of tokens of any lengths, one behind the other: nothing is padded, and no row sees another.
+/// Rows of tokens of any lengths, one behind the other: nothing is padded, and a row sees none but one it goes on behind.
 #[derive(Debug, Clone)]
 pub struct TokenBatch {
     pub(super) ids: Vec<i32>,
     pub(super) lengths: Vec<usize>,
-    /// Whether the rows behind the first one go on where it ends.
-    pub(super) branches: bool,
+    /// The row that each row goes on behind: one in front of it that goes on behind none itself.
+    pub(super) behind: Vec<Option<usize>>,
 }
 
 impl TokenBatch {
@@ -19,10 +21,7 @@ impl TokenBatch {
     /// # Panics
     /// When there is no row, or one has no token.
     pub fn new(rows: &[TokenIds]) -> Self {
-        let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
-        assert!(!rows.is_empty() && !lengths.contains(&0), "a batch needs rows, and each row a token");
-        let ids = rows.iter().flat_map(|row| row.iter().map(|id| *id as i32)).collect();
-        Self { ids, lengths, branches: false }
+        Self::branching(rows, vec![None; rows.len()])
     }
 
     /// Continuations of one prompt, which is the first row and is read once for all of them. Each continuation sees the
@@ -32,33 +31,89 @@ impl TokenBatch {
     /// When the prompt or a continuation has no token.
     pub fn branches(prompt: &TokenIds, continuations: &[TokenIds]) -> Self {
         let rows: Vec<TokenIds> = std::iter::once(prompt).chain(continuations).cloned().collect();
-        Self { branches: true, ..Self::new(&rows) }
+        let behind = (0..rows.len()).map(|row| (row > 0).then_some(0)).collect();
+        Self::branching(&rows, behind)
+    }
+
+    /// The same with any number of prompts: each row begins anew, or goes on behind the row that `behind` names for it, which
+    /// is read once for all that do. It sees that one and itself.
+    ///
+    /// # Panics
+    /// When there is no row, one has no token, or a row goes on behind one that does not stand in front of it or goes on
+    /// behind another.
+    pub fn branching(rows: &[TokenIds], behind: Vec<Option<usize>>) -> Self {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
+        assert!(!rows.is_empty() && !lengths.contains(&0), "a batch needs rows, and each row a token");
+        assert_eq!(behind.len(), rows.len(), "what each row goes on behind");
+        let begins = |row: usize| behind[row].is_none();
+        assert!(
+            behind.iter().enumerate().all(|(row, behind)| behind.is_none_or(|before| before < row && begins(before))),
+            "a row goes on behind one in front of it that begins anew"
+        );
+        let ids = rows.iter().flat_map(|row| row.iter().map(|id| *id as i32)).collect();
+        Self { ids, lengths, behind }
+    }
+
+    /// Whether a row goes on behind another.
+    pub(super) fn has_branches(&self) -> bool {
+        self.behind.iter().any(Option::is_some)
     }
 
     /// How many tokens stand in front of each row.
     pub(super) fn starts(&self) -> Vec<usize> {
-        let behind = if self.branches { self.lengths[0] } else { 0 };
-        (0..self.lengths.len()).map(|row| if row == 0 { 0 } else { behind }).collect()
+        self.behind.iter().map(|behind| behind.map_or(0, |row| self.lengths[row])).collect()
     }
 
-    /// The same with every row read from the prompt's first token, for devices that cannot share it.
-    pub(super) fn whole(&self) -> Self {
-        let (prompt, mut rest) = self.ids.split_at(self.lengths[0]);
-        let (mut ids, mut lengths) = (prompt.to_vec(), vec![prompt.len()]);
-        for length in &self.lengths[1..] {
-            let (own, others) = rest.split_at(*length);
-            ids.extend_from_slice(prompt);
-            ids.extend_from_slice(own);
-            lengths.push(prompt.len() + length);
-            rest = others;
+    /// The same with rows that are read from their first token, for what cannot share. A prompt is read within the first row
+    /// behind it where `within` says so.
+    pub(super) fn whole(&self, within: bool) -> Whole {
+        let mut rest = &self.ids[..];
+        let own: Vec<&[i32]> =
+            self.lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default()).collect();
+        let (mut rows, mut ids, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let mut places = vec![0..0; own.len()];
+        for (row, behind) in self.behind.iter().enumerate() {
+            if within && self.behind.contains(&Some(row)) {
+                continue;
+            }
+            let first = ids.len();
+            if let Some(prompt) = *behind {
+                ids.extend_from_slice(own[prompt]);
+                if places[prompt].is_empty() {
+                    places[prompt] = first..ids.len();
+                }
+            }
+            places[row] = ids.len()..ids.len() + own[row].len();
+            ids.extend_from_slice(own[row]);
+            lengths.push(ids.len() - first);
+            rows.push(row);
         }
-        Self { ids, lengths, branches: false }
+        let behind = vec![None; rows.len()];
+        Whole { batch: Self { ids, lengths, behind }, rows, places }
+    }
+
+    /// Some rows that follow each other, of which none goes on behind one in front of them.
+    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+        let first: usize = self.lengths[..rows.start].iter().sum();
+        let lengths = self.lengths[rows.clone()].to_vec();
+        let ids = self.ids[first..first + lengths.iter().sum::<usize>()].to_vec();
+        let behind = self.behind[rows.clone()].iter().map(|behind| behind.map(|row| row - rows.start)).collect();
+        Self { ids, lengths, behind }
     }
 
     /// How many tokens each row has.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
+}
+
+/// Rows of a batch read from their first token.
+pub(super) struct Whole {
+    pub(super) batch: TokenBatch,
+    /// Which rows of the batch these are.
+    pub(super) rows: Vec<usize>,
+    /// Where the tokens of each row of the batch stand among all of these.
+    pub(super) places: Vec<Range<usize>>,
 }
 
 /// What the decoder computes for each token: the rows of a batch, one behind the other.
@@ -73,16 +128,10 @@ pub struct HiddenStates {
 }
 
 impl HiddenStates {
-    /// Of branches that were read as whole rows, the states of the rows as they stand in `batch`.
-    pub(super) fn behind_first(self, batch: &TokenBatch) -> Self {
-        let starts = batch.starts();
+    /// The states of a batch's rows, of which each stands at its place among these.
+    pub(super) fn at(self, places: &[Range<usize>], batch: &TokenBatch) -> Self {
         let own = |states: &Tensor<2>| {
-            let mut first = 0;
-            let rows = self.lengths.iter().zip(&starts).map(|(length, start)| {
-                first += length;
-                states.clone().slice(s![first - length + start..first, ..])
-            });
-            Tensor::cat(rows.collect(), 0)
+            Tensor::cat(places.iter().map(|place| states.clone().slice(s![place.clone(), ..])).collect(), 0)
         };
         let (last, inner) = (own(&self.last), self.inner.iter().map(own).collect());
         Self { last, inner, lengths: batch.lengths.clone(), rounding: self.rounding }

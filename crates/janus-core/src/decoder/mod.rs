@@ -283,7 +283,7 @@ impl Decoder {
         // DoRA's gradient is burn's own.
         let fused = self.compute.is_fused()
             && !(matches!(mode, Mode::Training(_)) && adapter(0).is_some_and(Adapter::has_dora));
-        if batch.branches {
+        if batch.has_branches() {
             assert!(slot.is_none(), "branches are read without a cache");
             let one = (1..n_rows).all(|row| match (adapter(0), adapter(row)) {
                 (Some(a), Some(b)) => std::ptr::eq(a, b),
@@ -291,9 +291,10 @@ impl Decoder {
                 _ => false,
             });
             if !(fused && one) {
-                let whole = batch.whole();
-                let states = self.run(&whole, &vec![0; n_rows], layers, None, adapters, mode)?;
-                return Ok(states.behind_first(batch));
+                let whole = batch.whole(one);
+                let adapters: Vec<_> = whole.rows.iter().map(|row| adapter(*row)).collect();
+                let states = self.run(&whole.batch, &vec![0; adapters.len()], layers, None, &adapters, mode)?;
+                return Ok(states.at(&whole.places, batch));
             }
         }
         // Neighbours are read together where one adapter reads them; burn's primitives want one length and rows of
@@ -311,10 +312,7 @@ impl Decoder {
         let (mut first, mut states) = (0, Vec::new());
         for rows in (0..n_rows).collect::<Vec<_>>().chunk_by(|a, b| together(*a, *b)) {
             let rows = rows[0]..rows[0] + rows.len();
-            let lengths = batch.lengths[rows.clone()].to_vec();
-            let count: usize = lengths.iter().sum();
-            let ids = batch.ids[first..first + count].to_vec();
-            let part = TokenBatch { ids, lengths, branches: batch.branches };
+            let part = batch.part(rows.clone());
             let starts = &starts[rows.clone()];
             let slot =
                 slot.as_mut().map(|slot| CacheSlot { cache: &mut *slot.cache, rows: &slot.rows[rows.clone()], starts });
@@ -328,7 +326,7 @@ impl Decoder {
             PASSES.with(|passes| passes.set(passes.get() + 1));
             let read = || self.pass(&part, starts, first, layers, slot, with);
             states.push(if matches!(mode, Mode::Training(_)) { read() } else { self.compute.with_team(read) }?);
-            first += count;
+            first += part.ids.len();
         }
         if states.len() == 1 {
             return Ok(states.remove(0));
@@ -426,16 +424,18 @@ struct With<'a> {
 
 #[cfg(feature = "kernels")]
 fn segments(batch: &TokenBatch, starts: &[usize], slot: Option<&CacheSlot<'_>>) -> Arc<Vec<crate::ops::Segment>> {
+    let mut firsts = Vec::with_capacity(batch.lengths.len());
     let mut first = 0;
-    let segment = |(row, length): (usize, &usize)| {
+    for length in &batch.lengths {
+        firsts.push(first);
         first += length;
-        crate::ops::Segment {
-            first: first - length,
-            length: *length,
-            cache_row: slot.map_or(0, |slot| slot.rows[row]),
-            cached: starts[row],
-            prefix: if batch.branches { starts[row] } else { 0 },
-        }
+    }
+    let segment = |(row, length): (usize, &usize)| crate::ops::Segment {
+        first: firsts[row],
+        length: *length,
+        cache_row: slot.map_or(0, |slot| slot.rows[row]),
+        cached: starts[row],
+        prefix: batch.behind[row].map_or(0..0, |behind| firsts[behind]..firsts[behind] + batch.lengths[behind]),
     };
     Arc::new(batch.lengths.iter().enumerate().map(segment).collect())
 }

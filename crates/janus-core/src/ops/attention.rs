@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -43,7 +44,7 @@ pub(crate) struct AttentionWeights {
 pub(crate) type LayerCache = Arc<Mutex<Vec<KeyValues>>>;
 
 /// One sequence among the rows of a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
     /// Its first row, and how many it has.
     pub(crate) first: usize,
@@ -51,8 +52,8 @@ pub(crate) struct Segment {
     /// Its row in the cache, and how many tokens stand there already.
     pub(crate) cache_row: usize,
     pub(crate) cached: usize,
-    /// How many rows of the pass, the first ones, it has read before its own; without a cache.
-    pub(crate) prefix: usize,
+    /// The rows of the pass, an earlier sequence's, that it has read before its own; without a cache.
+    pub(crate) prefix: Range<usize>,
 }
 
 /// One run of an attention half.
@@ -245,8 +246,9 @@ impl AttentionCall {
                     tokens
                 }
                 None => {
-                    own = self.key_values(segment.prefix + segment.length);
-                    own.append(isa, segment.prefix, &qkv[q..], &qkv[q + kv..], stride);
+                    let (read, before) = (segment.prefix.len(), &qkv[segment.prefix.start * stride..]);
+                    own = self.key_values(read + segment.length);
+                    own.append(isa, read, &before[q..], &before[q + kv..], stride);
                     &mut own
                 }
             };
@@ -351,29 +353,31 @@ impl AttentionCall {
             output.copy_from_slice(&attended[place.clone()]);
             let attended = Attended { output, log_sum: log_sum.clone() };
             // What it has read before its own rows stands in front of them.
-            let read: Cow<'_, [f32]> = match segment.prefix {
-                0 => Cow::Borrowed(&qkv[rows.clone()]),
-                prefix => Cow::Owned([&qkv[..prefix * stride], &qkv[rows.clone()]].concat()),
+            let before = segment.prefix.start * stride..segment.prefix.end * stride;
+            let read: Cow<'_, [f32]> = if before.is_empty() {
+                Cow::Borrowed(&qkv[rows.clone()])
+            } else {
+                Cow::Owned([&qkv[before.clone()], &qkv[rows.clone()]].concat())
             };
             let inputs = AttentionInputs {
                 queries: &qkv[rows.clone()],
                 keys: &read[q..],
                 values: &read[q + kv..],
                 stride,
-                n_tokens: segment.prefix + segment.length,
+                n_tokens: segment.prefix.len() + segment.length,
                 n_queries: segment.length,
                 attended: &attended,
             };
             let gradients = attention_backward(isa, &weights.config, &inputs, &d_attended[place], &shape);
             let to = &mut d_qkv[rows];
-            let own = segment.prefix * kv;
+            let own = segment.prefix.len() * kv;
             each_row(to, stride, stride, |row, to| {
                 to[..q].copy_from_slice(&gradients.queries[row * q..][..q]);
                 to[q..q + kv].copy_from_slice(&gradients.keys[own + row * kv..][..kv]);
                 to[q + kv..].copy_from_slice(&gradients.values[own + row * kv..][..kv]);
             });
             // The prefix is an earlier segment: its own gradients stand there already.
-            let shared = &mut d_qkv[..segment.prefix * stride];
+            let shared = &mut d_qkv[before];
             each_row(shared, stride, stride, |row, to| {
                 let add = |to: &mut [f32], from: &[f32]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
                 add(&mut to[q..q + kv], &gradients.keys[row * kv..][..kv]);

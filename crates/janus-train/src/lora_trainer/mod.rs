@@ -12,7 +12,9 @@ use janus_eval::benchmark::Log;
 
 pub use self::config::{LoraSummary, LoraTrainerConfig, TrainingProgress};
 use crate::{
-    AdamW, Batch, Error, Example, Result, Schedule, card,
+    AdamW, Batch, Error, Example, Result, Schedule,
+    batch::Family,
+    card,
     checkpoint::{self, Checkpoint, State, cut_log, io, replace},
     clip_global_norm, curves,
     log::{LogLine, SPIKE_WINDOW, SampleLoss, StepRecord, ValidationRecord, logged, spike_bound},
@@ -259,16 +261,18 @@ impl<'a> LoraTrainer<'a> {
 
     /// Examples in stretches that are read at once.
     fn packs<'e>(&self, examples: &'e [Example]) -> Vec<&'e [Example]> {
+        let most = self.config.tokens_at_once;
         let mut packs = Vec::new();
-        let (mut first, mut tokens) = (0, 0);
-        for (at, example) in examples.iter().enumerate() {
-            if at > first && tokens + example.ids.len() > self.config.tokens_at_once {
-                packs.push(&examples[first..at]);
-                (first, tokens) = (at, 0);
+        let (mut first, mut end, mut tokens) = (0, 0, 0);
+        for family in Family::all(examples, most) {
+            if end > first && tokens + family.tokens() > most {
+                packs.push(&examples[first..end]);
+                (first, tokens) = (end, 0);
             }
-            tokens += example.ids.len();
+            end += family.examples.len();
+            tokens += family.tokens();
         }
-        packs.extend((first < examples.len()).then(|| &examples[first..]));
+        packs.extend((first < end).then(|| &examples[first..]));
         packs
     }
 

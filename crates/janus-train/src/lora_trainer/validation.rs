@@ -47,7 +47,8 @@ impl LoraTrainer<'_> {
             let batch = Batch::pack(packed)?;
             let (labels, others) = rest.split_at(packed.len());
             rest = others;
-            let states = model.decoder.forward_adapted(&batch.tokens, &vec![Some(adapter); packed.len()], false)?;
+            let adapters = vec![Some(adapter); batch.tokens.lengths().len()];
+            let states = model.decoder.forward_adapted(&batch.tokens, &adapters, false)?;
             let (mut indices, mut targets) = (batch.indices.clone(), batch.targets.clone());
             let mut first = 0;
             for (label, credits) in labels.iter().zip(&batch.credits) {
