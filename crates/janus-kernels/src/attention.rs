@@ -3,6 +3,8 @@
 //! A tile is [`NR`] queries that share a key head, side by side in the lanes of vectors; keys run down. So maxima, sums
 //! and scales are of whole vectors, and every query is computed alone, whatever its neighbours are.
 
+use std::hint::black_box;
+
 use crate::{
     Precision, amx, attention_amx,
     buffer::Buffer,
@@ -208,7 +210,9 @@ impl<'a> TileWork<'a> {
 
 vectorized! {
     fn divide(output: &mut [f32], sum: &[f32; NR]) {
-        for output in output.chunks_exact_mut(NR) {
+        for output in output.as_chunks_mut::<NR>().0 {
+            // Opaque, or the compiler takes one lane of many rows at a time.
+            let output = black_box(output);
             for lane in 0..NR {
                 output[lane] /= sum[lane];
             }
@@ -325,7 +329,9 @@ vectorized! {
             sum[lane] = sum[lane] * rescale[lane] + added[lane];
         }
         if *largest != most {
-            for output in output.chunks_exact_mut(NR) {
+            for output in output.as_chunks_mut::<NR>().0 {
+                // As above.
+                let output = black_box(output);
                 for lane in 0..NR {
                     output[lane] *= rescale[lane];
                 }

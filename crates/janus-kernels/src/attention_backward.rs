@@ -7,7 +7,7 @@ use crate::{
     buffer::Buffer,
     isa::{Isa, vectorized},
     kv::KeyValues,
-    math::{exp, sum, tanh},
+    math::{exp, sum_of_three, tanh},
     pack::{along, side_by_side},
     parallel::{self, Shared},
     tile::{MR, NR, tiles},
@@ -153,7 +153,7 @@ impl Work<'_> {
             positions[lane] = (begins_at + lane) as u32;
             log_sum[lane] = inputs.attended.log_sum[head * n_queries + begin + lane];
             let (output, d_output) = (&inputs.attended.output[place(lane)], &self.d_output[place(lane)]);
-            along_output[lane] = sum(head_dim, |d| output[d] * d_output[d]);
+            along_output[lane] = sum_of_three([output, d_output, output], |output, d_output, _| output * d_output);
         }
         let mut d_query = vec![0.0; head_dim.next_multiple_of(MR) * NR];
         let mut blocks = [vec![0.0; KEYS * NR], vec![0.0; KEYS * NR]];

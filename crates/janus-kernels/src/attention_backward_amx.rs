@@ -8,7 +8,7 @@ use crate::{
     buffer::Buffer,
     isa::{Isa, vectorized},
     kv::KeyValues,
-    math::{exp, sum, tanh},
+    math::{exp, sum_of_three, tanh},
     pack::{along, side_by_side},
     parallel::{self, Shared, each_row},
     tile::MR,
@@ -153,7 +153,7 @@ impl<'a> Work<'a> {
             let at = (begin + row) * width + head * head_dim;
             let (output, gradient) = (&inputs.attended.output[at..at + head_dim], &self.d_output[at..at + head_dim]);
             along(isa, precision, gradient, &mut self.rows[1][row * padded..]);
-            *along_output = sum(head_dim, |d| output[d] * gradient[d]);
+            *along_output = sum_of_three([output, gradient, output], |output, gradient, _| output * gradient);
         }
         self.d_query.fill(0.0);
         let product = Product::new(isa);

@@ -283,8 +283,8 @@ pub(crate) fn scale_and_minimum(bits: Bits, words: &[u32], lane: usize) -> (f32,
 pub(crate) fn scales_and_minima(bits: Bits, words: &[u32]) -> [[f32; LANES]; 2] {
     let mut both = [[0.0; LANES]; 2];
     for (words, numbers) in words[bits.words()..].as_chunks::<{ LANES / 2 }>().0.iter().zip(&mut both) {
-        for (word, pair) in words.iter().zip(numbers.as_chunks_mut::<2>().0) {
-            *pair = [half_to_f32(*word as u16), half_to_f32((*word >> 16) as u16)];
+        for lane in 0..LANES {
+            numbers[lane] = half_to_f32((words[lane / 2] >> (16 * (lane % 2))) as u16);
         }
     }
     both

@@ -133,7 +133,7 @@ fn interleave(isa: Isa, rows: &[f32], width: usize, quants: &mut [u32], scales: 
 /// Into how many parts panels of rows are cut where there are `count` tasks of columns, and how many a part has: enough tasks
 /// for every thread, but each part unpacks its weights anew.
 fn parts_of(count: usize, n_panels: usize) -> (usize, usize) {
-    let parts = (16 * rayon::current_num_threads()).div_ceil(count.max(1)).clamp(1, n_panels.div_ceil(8).max(1));
+    let parts = (8 * rayon::current_num_threads()).div_ceil(count.max(1)).clamp(1, n_panels.div_ceil(8).max(1));
     let per_task = n_panels.div_ceil(parts).max(1);
     (n_panels.div_ceil(per_task), per_task)
 }
@@ -249,12 +249,13 @@ vectorized! {
                     odd[lane] += scale[lane] * 0.0 + minimum[lane] * 0.0;
                 }
             }
-            let mut inverses = [0.0f32; LANES];
+            let (mut steps, mut inverses) = ([0.0f32; LANES], [0.0f32; LANES]);
             for lane in 0..LANES {
                 let (step, inverse) = step_and_inverse(most[lane]);
                 inverses[lane] = inverse;
-                scales[lane] = step + odd[lane];
+                steps[lane] = step + odd[lane];
             }
+            scales[..LANES].copy_from_slice(&steps);
             for (block, bytes) in words.chunks_exact(bits.stride()).zip(bytes.chunks_mut(WORDS_OF_BLOCK * NR)) {
                 match bits {
                     Bits::Four => widen_four(block, &inverses, bytes),
@@ -306,15 +307,17 @@ fn widen_four(block: &[u32], inverses: &[f32; LANES], bytes: &mut [u32]) {
         from[lane] =
             (begin * 256.0 + TO_INTEGER).to_bits().wrapping_sub(TO_INTEGER.to_bits()).wrapping_mul(0x0001_0001);
     }
-    for at in 0..WORDS_OF_BLOCK {
-        let mut four = [0u32; LANES];
-        for lane in 0..LANES {
-            let quants = group(Bits::Four, block, at, lane);
-            let even = (quants & LOW).wrapping_mul(by[lane]).wrapping_add(from[lane]);
-            let odd = (quants >> 8 & LOW).wrapping_mul(by[lane]).wrapping_add(from[lane]);
-            four[lane] = even >> 8 & LOW | odd & !LOW;
+    for (at, both) in block.as_chunks::<LANES>().0.iter().take(WORDS_OF_BLOCK / 2).enumerate() {
+        for half in 0..2 {
+            let mut four = [0u32; LANES];
+            for lane in 0..LANES {
+                let quants = both[lane] >> (4 * half) & 0x0f0f_0f0f;
+                let even = (quants & LOW).wrapping_mul(by[lane]).wrapping_add(from[lane]);
+                let odd = (quants >> 8 & LOW).wrapping_mul(by[lane]).wrapping_add(from[lane]);
+                four[lane] = even >> 8 & LOW | odd & !LOW;
+            }
+            bytes[(at + half * (WORDS_OF_BLOCK / 2)) * NR..][..LANES].copy_from_slice(&four);
         }
-        bytes[at * NR..][..LANES].copy_from_slice(&four);
     }
 }
 

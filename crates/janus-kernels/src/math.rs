@@ -46,18 +46,26 @@ pub(crate) fn normal_cdf(x: f32) -> f32 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// The sum of `term(i)` for `i` in `0..count`, in 16 lanes.
+/// The sum of `term(value)` for all values, in 16 lanes.
 #[inline(always)]
-pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    sum_of_three([values; 3], |value, _, _| term(value))
+}
+
+/// The sum of `term(a, b, c)` over three slices of one length, in 16 lanes.
+#[inline(always)]
+pub(crate) fn sum_of_three([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; 16];
-    let whole = count / 16 * 16;
-    for at in (0..whole).step_by(16) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(at + lane);
+    // Arrays, for a check of bounds would keep the lanes apart.
+    let ([a, b, c], rests) = ([a.as_chunks::<16>().0, b.as_chunks().0, c.as_chunks().0], [a, b, c]);
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for lane in 0..16 {
+            lanes[lane] += term(a[lane], b[lane], c[lane]);
         }
     }
-    for at in whole..count {
-        lanes[at - whole] += term(at);
+    let whole = 16 * a.len();
+    for at in whole..rests[0].len() {
+        lanes[at - whole] += term(rests[0][at], rests[1][at], rests[2][at]);
     }
     lanes.iter().sum()
 }

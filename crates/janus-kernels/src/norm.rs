@@ -1,6 +1,9 @@
 //! RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450) of one row.
 
-use crate::{isa::vectorized, math::sum};
+use crate::{
+    isa::vectorized,
+    math::{sum, sum_of_three},
+};
 
 /// What a row is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +19,9 @@ fn moments(kind: NormKind, eps: f32, x: &[f32]) -> (f32, f32) {
     let width = x.len() as f32;
     let mean = match kind {
         NormKind::Rms => 0.0,
-        NormKind::Layer => sum(x.len(), |i| x[i]) / width,
+        NormKind::Layer => sum(x, |x| x) / width,
     };
-    let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / width;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / width;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
@@ -49,10 +52,10 @@ vectorized! {
         let (mean, scale) = moments(kind, eps, x);
         let width = x.len() as f32;
         // With n the normalised row and g = weight * dy: dx = scale * (g - mean(g) - n * mean(g * n)).
-        let along = sum(x.len(), |i| weight[i] * dy[i] * (x[i] - mean)) * scale / width;
+        let along = sum_of_three([weight, dy, x], |weight, dy, x| weight * dy * (x - mean)) * scale / width;
         let centre = match kind {
             NormKind::Rms => 0.0,
-            NormKind::Layer => sum(x.len(), |i| weight[i] * dy[i]) / width,
+            NormKind::Layer => sum_of_three([weight, dy, x], |weight, dy, _| weight * dy) / width,
         };
         for i in 0..x.len() {
             dx[i] += scale * (weight[i] * dy[i] - centre - (x[i] - mean) * scale * along);
