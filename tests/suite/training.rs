@@ -134,24 +134,28 @@ fn examples_that_begin_alike_teach_what_each_teaches_alone() {
         Example { credited: (0..ids.len()).map(|at| at > 15).collect(), ids: TokenIds(ids) }
     };
     let examples = [example(&[5]), example(&[1, 2]), example(&[1, 3, 4]), example(&[6, 2]), example(&[6, 3])];
-    let devices = [
-        DeviceChoice::Flex,
+    let again = TrainingPass { keep_activations: false, ..TRAINING };
+    let ways = [
+        ("llama", DeviceChoice::Flex, false),
+        ("mistral_sliding", DeviceChoice::Flex, false),
+        ("llama", DeviceChoice::Flex, true),
         #[cfg(feature = "ndarray")]
-        DeviceChoice::Ndarray,
+        ("llama", DeviceChoice::Ndarray, false),
     ];
-    for device in devices {
+    for (name, device, dora) in ways {
         let compute = device.init(Precision::F32).expect("built in");
-        let model = LanguageModel::load(&golden("llama"), &compute).expect("loads");
-        let adapter = adapter(&model, &compute, 0.0, false);
-        let run = |examples: &[Example]| {
+        let model = LanguageModel::load(&golden(name), &compute).expect("loads");
+        let adapter = adapter(&model, &compute, 0.0, dora);
+        let run = |examples: &[Example], pass: TrainingPass| {
             let batch = Batch::pack(examples).expect("all teach something").weighted_by_example(5);
-            (batch.tokens.lengths().to_vec(), step(&model, &adapter, &batch, TRAINING).expect("fits"))
+            (batch.tokens.lengths().to_vec(), step(&model, &adapter, &batch, pass).expect("fits"))
         };
-        let (lengths, together) = run(&examples);
+        let (lengths, together) = run(&examples, TRAINING);
         assert_eq!(lengths, [20, 20, 20, 40, 20, 20, 20], "two beginnings, each read once");
+        assert_eq!(run(&examples, again).1, together, "{name}: activations made again are the same bits");
         let mut sum = Step { loss: 0.0, logprobs: Vec::new(), gradients: Vec::new() };
         for example in &examples {
-            let (_, alone) = run(std::slice::from_ref(example));
+            let (_, alone) = run(std::slice::from_ref(example), TRAINING);
             sum.loss += alone.loss;
             sum.logprobs.extend(alone.logprobs);
             if sum.gradients.is_empty() {
@@ -161,11 +165,12 @@ fn examples_that_begin_alike_teach_what_each_teaches_alone() {
                 pairs.for_each(|(sum, alone)| *sum += alone);
             }
         }
+        assert_eq!(together.logprobs.len(), sum.logprobs.len(), "one for each credited token of each example");
         let apart = together.logprobs.iter().zip(&sum.logprobs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let (loss, gradients) = difference(&together, &sum);
         assert!(
             apart < 1e-4 && loss < 1e-5 && gradients < 1e-4,
-            "{device}: log-probabilities {apart:e}, loss {loss:e}, gradients {gradients:e}"
+            "{name} on {device}, dora {dora}: log-probabilities {apart:e}, loss {loss:e}, gradients {gradients:e}"
         );
     }
 }

@@ -166,7 +166,8 @@ impl Compute {
     }
 
     /// Runs `work`, in which our kernels, where they compute, have threads of their own that stay awake: for loops that write token
-    /// after token, each of which asks for hundreds of small pieces of parallel work. [`Session`](crate::Session) does so itself.
+    /// after token, each of which asks for hundreds of small pieces of parallel work, and for steps of training.
+    /// [`Session`](crate::Session) does so itself.
     /// Between two pieces these threads wait awake for some milliseconds before they sleep, so `work` is no place for long waits.
     pub fn with_team<R>(&self, work: impl FnOnce() -> R) -> R {
         #[cfg(feature = "kernels")]

@@ -330,7 +330,7 @@ vectorized! {
         }
         if *largest != most {
             for output in output.as_chunks_mut::<NR>().0 {
-                // As above.
+                // Opaque as in `divide`.
                 let output = black_box(output);
                 for lane in 0..NR {
                     output[lane] *= rescale[lane];

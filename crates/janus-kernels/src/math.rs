@@ -55,6 +55,7 @@ pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 /// The sum of `term(a, b, c)` over three slices of one length, in 16 lanes.
 #[inline(always)]
 pub(crate) fn sum_of_three([a, b, c]: [&[f32]; 3], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    debug_assert!(a.len() == b.len() && a.len() == c.len(), "one length");
     let mut lanes = [0.0; 16];
     // Arrays, for a check of bounds would keep the lanes apart.
     let ([a, b, c], rests) = ([a.as_chunks::<16>().0, b.as_chunks().0, c.as_chunks().0], [a, b, c]);

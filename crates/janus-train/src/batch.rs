@@ -26,26 +26,44 @@ const WORTH_SHARING: usize = 16;
 impl<'e> Family<'e> {
     /// Examples cut where least is read twice, each family with at most `most` tokens where it has more than one example.
     pub(crate) fn all(examples: &'e [Example], most: usize) -> Vec<Self> {
-        let (mut families, mut rest) = (Vec::new(), examples);
-        while let Some((first, others)) = rest.split_first() {
-            let mut family = Self { examples: &rest[..1], shared: 0 };
-            let mut saved = 0;
-            let mut shared = first.ids.len().saturating_sub(1);
-            for (other, count) in others.iter().zip(2..) {
-                let alike = first.ids.iter().zip(other.ids.iter()).take_while(|(one, other)| one == other).count();
-                shared = shared.min(alike).min(other.ids.len().saturating_sub(1));
-                let longer = Self { examples: &rest[..count], shared };
-                if shared < WORTH_SHARING || longer.tokens() > most {
+        let alike = |pair: &[Example]| {
+            let [one, other] = [&pair[0].ids, &pair[1].ids];
+            let alike = one.iter().zip(other.iter()).take_while(|(one, other)| one == other).count();
+            alike.min((one.len().min(other.len())).saturating_sub(1))
+        };
+        let alike: Vec<usize> = examples.windows(2).map(alike).collect();
+        // Of the first examples: the most tokens that need not be read again, and where the last family begins for that.
+        let mut saved = vec![0; examples.len() + 1];
+        let mut begins = vec![(0, 0); examples.len() + 1];
+        for end in 1..=examples.len() {
+            (saved[end], begins[end]) = (saved[end - 1], (end - 1, 0));
+            let (mut shared, mut tokens) = (usize::MAX, examples[end - 1].ids.len());
+            for first in (0..end - 1).rev() {
+                shared = shared.min(alike[first]);
+                tokens += examples[first].ids.len();
+                let less = shared * (end - 1 - first);
+                if shared < WORTH_SHARING || tokens - less > most {
                     break;
                 }
-                if shared * (count - 1) > saved {
-                    (family, saved) = (longer, shared * (count - 1));
+                if saved[first] + less > saved[end] {
+                    (saved[end], begins[end]) = (saved[first] + less, (first, shared));
                 }
             }
-            rest = &rest[family.examples.len()..];
-            families.push(family);
         }
+        let mut families = Vec::new();
+        let mut end = examples.len();
+        while end > 0 {
+            let (first, shared) = begins[end];
+            families.push(Self { examples: &examples[first..end], shared });
+            end = first;
+        }
+        families.reverse();
         families
+    }
+
+    /// Every example by itself.
+    pub(crate) fn alone(examples: &'e [Example]) -> Vec<Self> {
+        examples.chunks(1).map(|examples| Self { examples, shared: 0 }).collect()
     }
 
     /// How many tokens are read.
@@ -54,11 +72,11 @@ impl<'e> Family<'e> {
     }
 }
 
-/// Examples packed behind each other: no padding, and no example sees another. What those that follow each other begin with
-/// alike is read once.
+/// Examples packed behind each other: no padding, and no example sees another. A longer beginning that neighbours have in common
+/// is a row of its own and read once, where the device can share it.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The tokens.
+    /// The tokens. Rows are examples, and beginnings with what follows them in each example.
     pub tokens: TokenBatch,
     /// For each credited token, the index among all tokens of the one in front of it.
     pub indices: Vec<usize>,
@@ -79,7 +97,13 @@ impl Batch {
     /// # Panics
     /// When there is no example.
     pub fn pack(examples: &[Example]) -> Result<Self> {
-        for (index, example) in examples.iter().enumerate() {
+        Self::of(&Family::all(examples, usize::MAX))
+    }
+
+    /// The same of families, one behind the other.
+    pub(crate) fn of(families: &[Family<'_>]) -> Result<Self> {
+        let examples = || families.iter().flat_map(|family| family.examples);
+        for (index, example) in examples().enumerate() {
             let (tokens, given) = (example.ids.len(), example.credited.len());
             if tokens != given {
                 return Err(Error::Credits { index, credits: given, tokens });
@@ -91,14 +115,15 @@ impl Batch {
         let (mut indices, mut targets, mut credits) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rows, mut behind) = (Vec::new(), Vec::new());
         let mut first = 0;
-        for Family { examples, shared } in Family::all(examples, usize::MAX) {
+        for Family { examples, shared } in families {
+            let shared = *shared;
             let beginning = (shared > 0).then_some(rows.len());
             if beginning.is_some() {
                 rows.push(TokenIds(examples[0].ids[..shared].to_vec()));
                 behind.push(None);
             }
             let mut own = first + shared;
-            for example in examples {
+            for example in *examples {
                 let index =
                     |position: usize| if position < shared { first + position } else { own + position - shared };
                 let before = targets.len();
@@ -170,6 +195,10 @@ mod tests {
         let same = [of(&[1]), of(&[1]), of(&[1])];
         let read = |most: usize| Family::all(&same, most).iter().map(Family::tokens).collect::<Vec<_>>();
         assert_eq!((read(100), read(22), read(21)), (vec![23], vec![22, 21], vec![21, 21, 21]));
+        // Two pairs have a little in common too: each keeps what its own share.
+        let ids = |pair: u32, own: u32| (0..20).chain((100 * pair..).take(30)).chain([own]).collect::<Vec<u32>>();
+        let pairs = [(1, 7), (1, 8), (2, 7), (2, 8)].map(|(pair, own)| example(&ids(pair, own), &[true; 51]));
+        assert_eq!(Family::all(&pairs, 200).iter().map(Family::tokens).collect::<Vec<_>>(), [52, 52]);
     }
 
     #[test]

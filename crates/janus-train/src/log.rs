@@ -40,7 +40,7 @@ pub struct StepRecord {
     pub learning_rate: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
-    /// Tokens that the model read.
+    /// Tokens of its samples; those that neighbours share count for each.
     pub tokens: u64,
     /// Wall time, in seconds.
     pub seconds: f64,

@@ -24,8 +24,7 @@ impl TokenBatch {
         Self::branching(rows, vec![None; rows.len()])
     }
 
-    /// Continuations of one prompt, which is the first row and is read once for all of them. Each continuation sees the
-    /// prompt and itself.
+    /// Continuations of one prompt, which is the first row. Each continuation sees the prompt and itself.
     ///
     /// # Panics
     /// When the prompt or a continuation has no token.
@@ -35,8 +34,10 @@ impl TokenBatch {
         Self::branching(&rows, behind)
     }
 
-    /// The same with any number of prompts: each row begins anew, or goes on behind the row that `behind` names for it, which
-    /// is read once for all that do. It sees that one and itself.
+    /// The same with any number of prompts: each row begins anew, or goes on behind the row that `behind` names for it, and sees
+    /// that one and itself. Where our kernels compute and all rows have one adapter without DoRA, or none, each row is read
+    /// once; elsewhere every row is read from its first token, by its own adapter. Where dropout is on, shared tokens have one
+    /// mask in the first case and one in each row in the second.
     ///
     /// # Panics
     /// When there is no row, one has no token, or a row goes on behind one that does not stand in front of it or goes on

@@ -146,6 +146,12 @@ impl Decoder {
         KvCache::new(&self.config, batch_size, capacity, &self.compute)
     }
 
+    /// Whether training an adapter reads what rows go on behind ([`TokenBatch::branching`]) once, or again for each of them.
+    pub fn shares_beginnings(&self, adapter: &Adapter) -> bool {
+        // DoRA's gradient is burn's own.
+        self.compute.is_fused() && !adapter.has_dora()
+    }
+
     /// The token embeddings, `[vocab_size, hidden_size]`.
     pub(crate) fn embedding(&self) -> FrozenWeight {
         self.embed_tokens.clone()
@@ -156,7 +162,7 @@ impl Decoder {
         self.blocks[layer].row_norms(half, part)
     }
 
-    /// Reads whole rows, each from its first token. A row's states do not depend on the other rows.
+    /// Reads rows, each from its first token or behind the row that it goes on behind. A row's states do not depend on others.
     ///
     /// # Errors
     /// When a row is longer than the model's context, or an id is outside the vocabulary.
@@ -202,7 +208,8 @@ impl Decoder {
     /// When a row would outgrow the cache or the model's context, or an id is outside the vocabulary.
     ///
     /// # Panics
-    /// When there is not one row of the cache for each row, or there are adapters and not one entry for each.
+    /// When there is not one row of the cache for each row, there are adapters and not one entry for each, or a row goes on
+    /// behind another of the batch.
     pub fn forward_cached(
         &self,
         batch: &TokenBatch,
@@ -280,9 +287,10 @@ impl Decoder {
         let n_rows = batch.lengths.len();
         assert!(adapters.is_empty() || adapters.len() == n_rows, "one adapter, or none, for each row");
         let adapter = |row: usize| adapters.get(row).copied().flatten();
-        // DoRA's gradient is burn's own.
-        let fused = self.compute.is_fused()
-            && !(matches!(mode, Mode::Training(_)) && adapter(0).is_some_and(Adapter::has_dora));
+        let fused = match (mode, adapter(0)) {
+            (Mode::Training(_), Some(adapter)) => self.shares_beginnings(adapter),
+            _ => self.compute.is_fused(),
+        };
         if batch.has_branches() {
             assert!(slot.is_none(), "branches are read without a cache");
             let one = (1..n_rows).all(|row| match (adapter(0), adapter(row)) {
@@ -325,7 +333,7 @@ impl Decoder {
             #[cfg(test)]
             PASSES.with(|passes| passes.set(passes.get() + 1));
             let read = || self.pass(&part, starts, first, layers, slot, with);
-            states.push(if matches!(mode, Mode::Training(_)) { read() } else { self.compute.with_team(read) }?);
+            states.push(self.compute.with_team(read)?);
             first += part.ids.len();
         }
         if states.len() == 1 {

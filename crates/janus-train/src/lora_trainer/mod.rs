@@ -202,9 +202,10 @@ impl<'a> LoraTrainer<'a> {
         let mut gradients: Vec<Vec<f32>> = run.values.iter().map(|values| vec![0.0; values.len()]).collect();
         let mut losses = Vec::with_capacity(examples.len());
         let mut tokens = 0;
-        for (part, packed) in self.packs(&examples).into_iter().enumerate() {
-            tokens += packed.iter().map(|example| example.ids.len() as u64).sum::<u64>();
-            let batch = Batch::pack(packed)?.weighted_by_example(examples.len());
+        for (part, packed) in self.packs(adapter, &examples).into_iter().enumerate() {
+            let packed_examples = packed.iter().flat_map(|family| family.examples);
+            tokens += packed_examples.map(|example| example.ids.len() as u64).sum::<u64>();
+            let batch = Batch::of(&packed)?.weighted_by_example(examples.len());
             let pass = TrainingPass {
                 keep_activations: self.config.keep_activations,
                 seed: self.config.seed,
@@ -260,19 +261,24 @@ impl<'a> LoraTrainer<'a> {
     }
 
     /// Examples in stretches that are read at once.
-    fn packs<'e>(&self, examples: &'e [Example]) -> Vec<&'e [Example]> {
+    fn packs<'e>(&self, adapter: &Adapter, examples: &'e [Example]) -> Vec<Vec<Family<'e>>> {
         let most = self.config.tokens_at_once;
-        let mut packs = Vec::new();
-        let (mut first, mut end, mut tokens) = (0, 0, 0);
-        for family in Family::all(examples, most) {
-            if end > first && tokens + family.tokens() > most {
-                packs.push(&examples[first..end]);
-                (first, tokens) = (end, 0);
-            }
-            end += family.examples.len();
+        let families = match self.janus.model().decoder.shares_beginnings(adapter) {
+            true => Family::all(examples, most),
+            false => Family::alone(examples),
+        };
+        let mut packs: Vec<Vec<Family<'e>>> = Vec::new();
+        let mut tokens = 0;
+        for family in families {
             tokens += family.tokens();
+            match packs.last_mut() {
+                Some(pack) if tokens <= most => pack.push(family),
+                _ => {
+                    tokens = family.tokens();
+                    packs.push(vec![family]);
+                }
+            }
         }
-        packs.extend((first < end).then(|| &examples[first..]));
         packs
     }
 

@@ -24,14 +24,17 @@ impl LoraTrainer<'_> {
         let writes = self.config.forms.iter().any(|form| form.analysis == Analysis::Full);
         let mut examples = Vec::new();
         let mut labels = Vec::new();
-        for (at, sample) in self.validation.iter().enumerate() {
-            let unit = at / 2;
+        for (unit, twins) in self.validation.chunks(2).enumerate() {
             let variant = variants[unit % variants.len()];
-            examples.push(self.example(sample, Form { variant, analysis: Analysis::None })?);
-            labels.push(Some((variant, sample.is_vulnerable)));
+            for sample in twins {
+                examples.push(self.example(sample, Form { variant, analysis: Analysis::None })?);
+                labels.push(Some((variant, sample.is_vulnerable)));
+            }
             if writes && (unit / variants.len()).is_multiple_of(4) {
-                examples.push(self.example(sample, Form { variant, analysis: Analysis::Full })?);
-                labels.push(None);
+                for sample in twins {
+                    examples.push(self.example(sample, Form { variant, analysis: Analysis::Full })?);
+                    labels.push(None);
+                }
             }
         }
         let fits = |example: &Example| example.ids.len() <= self.config.max_seq_len;
@@ -43,9 +46,9 @@ impl LoraTrainer<'_> {
         // The two answers differ in their first credited token, the verdict's.
         let answers = [self.janus.answer(None, false)?, self.janus.answer(None, true)?];
         let digit = self.janus.verdict_lead();
-        for packed in self.packs(&examples) {
-            let batch = Batch::pack(packed)?;
-            let (labels, others) = rest.split_at(packed.len());
+        for packed in self.packs(adapter, &examples) {
+            let batch = Batch::of(&packed)?;
+            let (labels, others) = rest.split_at(batch.credits.len());
             rest = others;
             let adapters = vec![Some(adapter); batch.tokens.lengths().len()];
             let states = model.decoder.forward_adapted(&batch.tokens, &adapters, false)?;
