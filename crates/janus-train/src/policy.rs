@@ -126,78 +126,68 @@ pub fn policy_step(
     config: &GrpoConfig,
     pass: TrainingPass,
 ) -> Result<PolicyStep> {
-    model.decoder.compute().with_team(|| of_rollouts(model, policy, reference, rollouts, old, config, pass))
-}
-
-fn of_rollouts(
-    model: &LanguageModel,
-    policy: &Adapter,
-    reference: Option<&Adapter>,
-    rollouts: &[Rollout],
-    old: &[Vec<f32>],
-    config: &GrpoConfig,
-    pass: TrainingPass,
-) -> Result<PolicyStep> {
-    let compute = model.decoder.compute();
-    let parts: Vec<StepCounts> = rollouts.iter().map(Rollout::counts).collect();
-    let counts = StepCounts {
-        completions: parts.iter().map(|part| part.completions).sum(),
-        tokens: parts.iter().map(|part| part.tokens).sum(),
-    };
-    let mut step = PolicyStep {
-        gradients: policy.values().iter().map(|values| vec![0.0; values.dims()[0]]).collect(),
-        ..PolicyStep::default()
-    };
-    for (at, rollout) in rollouts.iter().enumerate() {
-        let credits = rollout.credits();
-        if credits.targets.is_empty() {
-            step.logprobs.push(Vec::new());
-            continue;
-        }
-        assert_eq!(rollout.advantages.len(), rollout.completions.len(), "one advantage for each completion");
-        let with_advantage = rollout.completions.iter().zip(&rollout.advantages);
-        let advantages: Vec<f32> = with_advantage
-            .filter(|(completion, _)| !completion.ids.is_empty())
-            .map(|(_, advantage)| *advantage)
-            .collect();
-        let batch = rollout.batch();
-        let ref_logprobs = if config.beta == 0.0 {
-            Vec::new()
-        } else {
-            let adapters = vec![reference; batch.lengths().len()];
-            let states = model.decoder.forward_adapted(&batch, &adapters, false)?;
-            read(model.token_logprobs(&states, &credits.indices, &credits.targets))?
+    model.decoder.compute().with_team(|| {
+        let compute = model.decoder.compute();
+        let parts: Vec<StepCounts> = rollouts.iter().map(Rollout::counts).collect();
+        let counts = StepCounts {
+            completions: parts.iter().map(|part| part.completions).sum(),
+            tokens: parts.iter().map(|part| part.tokens).sum(),
         };
-        let pass = TrainingPass { step: pass.step << 8 | at as u64, ..pass };
-        let states = model.decoder.forward_training(&batch, policy, pass)?;
-        let tracked = model.token_logprobs(&states, &credits.indices, &credits.targets);
-        drop(states);
-        let logprobs = read(tracked.clone())?;
-        let completions = Completions {
-            logprobs: &logprobs,
-            old_logprobs: old.get(at).map_or(&logprobs, |old| old),
-            ref_logprobs: &ref_logprobs,
-            credits: &credits.counts,
-            advantages: &advantages,
+        let mut step = PolicyStep {
+            gradients: policy.values().iter().map(|values| vec![0.0; values.dims()[0]]).collect(),
+            ..PolicyStep::default()
         };
-        let part = grpo_loss(&completions, counts, config);
-        // The gradient by the log-probabilities is known in closed form; the rest is the model's.
-        let surrogate = (tracked * tensor(&part.gradient, compute)).sum();
-        let gradients = gradients(&surrogate, policy.values())?;
-        for (sum, part) in step.gradients.iter_mut().flatten().zip(gradients.iter().flatten()) {
-            *sum += part;
+        for (at, rollout) in rollouts.iter().enumerate() {
+            let credits = rollout.credits();
+            if credits.targets.is_empty() {
+                step.logprobs.push(Vec::new());
+                continue;
+            }
+            assert_eq!(rollout.advantages.len(), rollout.completions.len(), "one advantage for each completion");
+            let with_advantage = rollout.completions.iter().zip(&rollout.advantages);
+            let advantages: Vec<f32> = with_advantage
+                .filter(|(completion, _)| !completion.ids.is_empty())
+                .map(|(_, advantage)| *advantage)
+                .collect();
+            let batch = rollout.batch();
+            let ref_logprobs = if config.beta == 0.0 {
+                Vec::new()
+            } else {
+                let adapters = vec![reference; batch.lengths().len()];
+                let states = model.decoder.forward_adapted(&batch, &adapters, false)?;
+                read(model.token_logprobs(&states, &credits.indices, &credits.targets))?
+            };
+            let pass = TrainingPass { step: pass.step << 8 | at as u64, ..pass };
+            let states = model.decoder.forward_training(&batch, policy, pass)?;
+            let tracked = model.token_logprobs(&states, &credits.indices, &credits.targets);
+            drop(states);
+            let logprobs = read(tracked.clone())?;
+            let completions = Completions {
+                logprobs: &logprobs,
+                old_logprobs: old.get(at).map_or(&logprobs, |old| old),
+                ref_logprobs: &ref_logprobs,
+                credits: &credits.counts,
+                advantages: &advantages,
+            };
+            let part = grpo_loss(&completions, counts, config);
+            // The gradient by the log-probabilities is known in closed form; the rest is the model's.
+            let surrogate = (tracked * tensor(&part.gradient, compute)).sum();
+            let gradients = gradients(&surrogate, policy.values())?;
+            for (sum, part) in step.gradients.iter_mut().flatten().zip(gradients.iter().flatten()) {
+                *sum += part;
+            }
+            let share = logprobs.len() as f64 / counts.tokens.max(1) as f64;
+            step.loss += part.loss;
+            step.kl += share * part.kl;
+            step.clipped += share * part.clipped;
+            step.entropy -= share * mean(logprobs.iter().map(|logprob| f64::from(*logprob)));
+            let away = logprobs.iter().zip(&credits.sampled).map(|(now, then)| f64::from((now - then).abs()));
+            step.drift += share * mean(away);
+            step.tokens += batch.lengths().iter().sum::<usize>();
+            step.logprobs.push(logprobs);
         }
-        let share = logprobs.len() as f64 / counts.tokens.max(1) as f64;
-        step.loss += part.loss;
-        step.kl += share * part.kl;
-        step.clipped += share * part.clipped;
-        step.entropy -= share * mean(logprobs.iter().map(|logprob| f64::from(*logprob)));
-        let away = logprobs.iter().zip(&credits.sampled).map(|(now, then)| f64::from((now - then).abs()));
-        step.drift += share * mean(away);
-        step.tokens += batch.lengths().iter().sum::<usize>();
-        step.logprobs.push(logprobs);
-    }
-    Ok(step)
+        Ok(step)
+    })
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
