@@ -49,7 +49,7 @@ impl DeviceChoice {
             let kernels = match precision {
                 Precision::F32 => janus_kernels::Precision::F32,
                 Precision::Bf16 | Precision::Int8 => janus_kernels::Precision::Bf16,
-                Precision::Auto if janus_kernels::Isa::best().has_bf16() => janus_kernels::Precision::Bf16,
+                Precision::Auto if janus_kernels::Isa::best().has_vectors() => janus_kernels::Precision::Bf16,
                 Precision::Auto => janus_kernels::Precision::F32,
             };
             return Ok(Compute { choice: self, device, kernels: Some(kernels), int8: precision == Precision::Int8 });
@@ -78,7 +78,7 @@ impl DeviceChoice {
 /// How exactly products are computed. Sums are float32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// bfloat16 where the processor has an instruction for it, float32 elsewhere.
+    /// bfloat16 where our kernels compute on a processor with AVX2 or more, float32 elsewhere.
     #[default]
     Auto,
     /// float32.

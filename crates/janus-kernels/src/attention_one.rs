@@ -181,6 +181,20 @@ fn products<'a>(
         (Set::Avx512Bf16, Precision::Bf16) => {
             by_shape!(1: 1 2 3 4 5; 2: 1 2 3 4 5; 3: 1 2 3 4 5; 4: 1 2 3 4 5;);
         }
+        #[cfg(target_arch = "x86_64")]
+        (Set::Avx512 | Set::Avx2, Precision::Bf16) => {
+            for (panel, sums) in panels.iter().zip(&mut sums).take(count) {
+                // SAFETY: the value `isa` is the proof of its instruction set; the lengths are checked above.
+                unsafe {
+                    match n {
+                        1 => bf16_avx2::<1>(panel, b, sums),
+                        2 => bf16_avx2::<2>(panel, b, sums),
+                        3 => bf16_avx2::<3>(panel, b, sums),
+                        _ => bf16_avx2::<TOGETHER>(panel, b, sums),
+                    }
+                }
+            }
+        }
         // Plain Rust multiplies and adds in two steps, as its tiles do.
         _ => {
             for (panel, sums) in panels.iter().zip(&mut sums).take(count) {
@@ -252,6 +266,43 @@ unsafe fn bf16_avx512bf16<const N: usize, const P: usize>(
         for (total, sums) in totals.iter().zip(sums) {
             // SAFETY: a row of sums holds as many numbers as a register.
             unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+        }
+    }
+}
+
+/// # Safety
+/// The panel holds [`MR`] words for each `N` words of `b`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn bf16_avx2<const N: usize>(panel: &[u32], b: &[u32], sums: &mut Sums) {
+    use std::arch::x86_64::*;
+
+    /// Where two registers of 8 rows begin: the second has the last ones, some of which the first has too.
+    const BEGIN: [usize; 2] = [0, MR - 8];
+    let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    // A word holds the first number in its lower half.
+    let halves = |words: __m256i| {
+        [_mm256_slli_epi32::<16>(words), _mm256_and_si256(words, high)].map(|number| _mm256_castsi256_ps(number))
+    };
+    let mut totals = [[_mm256_setzero_ps(); 2]; N];
+    let depth = b.len() / N;
+    for d in 0..depth {
+        // SAFETY: the caller's promise; `at * depth + d` is below the length of `b`.
+        unsafe {
+            let rows = BEGIN.map(|begin| _mm256_loadu_si256(panel.as_ptr().add(d * MR + begin).cast())).map(halves);
+            for (at, totals) in totals.iter_mut().enumerate() {
+                let [first, second] = halves(_mm256_set1_epi32(*b.as_ptr().add(at * depth + d) as i32));
+                for (total, rows) in totals.iter_mut().zip(&rows) {
+                    *total = _mm256_fmadd_ps(rows[1], second, *total);
+                    *total = _mm256_fmadd_ps(rows[0], first, *total);
+                }
+            }
+        }
+    }
+    for (totals, sums) in totals.iter().zip(sums) {
+        for (total, begin) in totals.iter().zip(BEGIN) {
+            // SAFETY: a row of sums has place for all rows.
+            unsafe { _mm256_storeu_ps(sums[begin..begin + 8].as_mut_ptr(), *total) };
         }
     }
 }

@@ -137,6 +137,8 @@ fn run(isa: Isa, bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums
     match isa.set() {
         #[cfg(target_arch = "x86_64")]
         Set::Avx512Bf16 => vnni::run(bits, words, quants, scales, sums),
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512 | Set::Avx2 => avx2::run(bits, words, quants, scales, sums),
         _ => plain(isa, bits, words, quants, scales, sums),
     }
 }
@@ -171,33 +173,40 @@ vectorized! {
     }
 }
 
+/// So many words further down the stream is asked for: 4 KB.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 1 << 10;
+
+/// Calls `four` or `eight` for the number of rows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_rows {
+    ($bits:ident, $words:ident, $quants:ident, $scales:ident, $sums:ident) => {
+        by_rows!($bits, $words, $quants, $scales, $sums, 1 2 3 4 5 6 7 8)
+    };
+    ($bits:ident, $words:ident, $quants:ident, $scales:ident, $sums:ident, $($rows:literal)*) => {
+        let n_blocks = $words.len() / $bits.stride();
+        assert_eq!($words.len(), n_blocks * $bits.stride(), "whole blocks");
+        assert!($quants.len() >= $sums.len() * n_blocks * GROUPS && $scales.len() >= 2 * $sums.len() * n_blocks);
+        match ($bits, $sums.len()) {
+            $(
+                // SAFETY: the caller has the instruction set; the lengths are checked above.
+                (Bits::Four, $rows) => unsafe { four::<$rows>(n_blocks, $words, $quants, $scales, $sums) },
+                // SAFETY: as above.
+                (Bits::Eight, $rows) => unsafe { eight::<$rows>(n_blocks, $words, $quants, $scales, $sums) },
+            )*
+            (_, rows) => unreachable!("{rows} rows, at most {}", super::MOST_ROWS),
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod vnni {
     use std::arch::x86_64::*;
 
-    use super::{Bits, GROUPS, LANES, MOST_ROWS};
-
-    /// So many words further down the stream is asked for: 4 KB.
-    const AHEAD: usize = 1 << 10;
+    use super::{AHEAD, Bits, GROUPS, LANES};
 
     pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-        let n_blocks = words.len() / bits.stride();
-        assert_eq!(words.len(), n_blocks * bits.stride(), "whole blocks");
-        assert!(quants.len() >= sums.len() * n_blocks * GROUPS && scales.len() >= 2 * sums.len() * n_blocks);
-        macro_rules! by_rows {
-            ($($rows:literal)*) => {
-                match (bits, sums.len()) {
-                    $(
-                        // SAFETY: the caller has the instruction set; the lengths are checked above.
-                        (Bits::Four, $rows) => unsafe { four::<$rows>(n_blocks, words, quants, scales, sums) },
-                        // SAFETY: as above.
-                        (Bits::Eight, $rows) => unsafe { eight::<$rows>(n_blocks, words, quants, scales, sums) },
-                    )*
-                    (_, rows) => unreachable!("{rows} rows, at most {MOST_ROWS}"),
-                }
-            };
-        }
-        by_rows!(1 2 3 4 5 6 7 8)
+        by_rows!(bits, words, quants, scales, sums);
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
@@ -282,6 +291,141 @@ mod vnni {
         for (total, sums) in totals.iter().zip(sums) {
             // SAFETY: a row of sums holds as many numbers as a register.
             unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *total) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::{AHEAD, Bits, GROUPS, LANES};
+
+    /// Numbers of a register.
+    const HALF: usize = LANES / 2;
+
+    pub(super) fn run(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+        by_rows!(bits, words, quants, scales, sums);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn four<const R: usize>(n: usize, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+        let (low, ones) = (_mm256_set1_epi8(0x0f), _mm256_set1_epi16(1));
+        // SAFETY: `run` checked the lengths.
+        unsafe {
+            blocks::<R>(
+                n,
+                words,
+                Bits::Four,
+                quants,
+                scales,
+                sums,
+                |words| {
+                    let mut groups = [_mm256_setzero_si256(); GROUPS];
+                    for at in 0..GROUPS / 2 {
+                        let both = _mm256_loadu_si256(words.add(at * LANES).cast());
+                        groups[at] = _mm256_and_si256(both, low);
+                        groups[at + GROUPS / 2] = _mm256_and_si256(_mm256_srli_epi16::<4>(both), low);
+                    }
+                    groups
+                },
+                |groups, quants| {
+                    // 16 products of at most 15 * 127 fit 16 bits.
+                    let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+                    for at in (0..GROUPS).step_by(2) {
+                        let four = [0, 1].map(|next| _mm256_set1_epi32(*quants.add(at + next) as i32));
+                        even = _mm256_add_epi16(even, _mm256_maddubs_epi16(groups[at], four[0]));
+                        odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(groups[at + 1], four[1]));
+                    }
+                    _mm256_madd_epi16(_mm256_add_epi16(even, odd), ones)
+                },
+            );
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn eight<const R: usize>(
+        n: usize,
+        words: &[u32],
+        quants: &[u32],
+        scales: &[u32],
+        sums: &mut [[f32; LANES]],
+    ) {
+        let (low, ones) = (_mm256_set1_epi16(0xff), _mm256_set1_epi16(1));
+        // SAFETY: `run` checked the lengths.
+        unsafe {
+            blocks::<R>(
+                n,
+                words,
+                Bits::Eight,
+                quants,
+                scales,
+                sums,
+                |words| {
+                    let mut groups = [_mm256_setzero_si256(); GROUPS];
+                    for (at, group) in groups.iter_mut().enumerate() {
+                        *group = _mm256_loadu_si256(words.add(at * LANES).cast());
+                    }
+                    groups
+                },
+                |groups, quants| {
+                    let mut sum = _mm256_setzero_si256();
+                    for (at, group) in groups.iter().enumerate() {
+                        let four = _mm256_set1_epi32(*quants.add(at) as i32);
+                        // One product of at most 255 * 127 fits 16 bits, two do not.
+                        for bytes in [_mm256_and_si256(*group, low), _mm256_andnot_si256(low, *group)] {
+                            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, four), ones));
+                        }
+                    }
+                    sum
+                },
+            );
+        }
+    }
+
+    /// # Safety
+    /// The slices hold `n` blocks for each of `R` rows.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[allow(clippy::too_many_arguments, reason = "what the caller has")]
+    unsafe fn blocks<const R: usize>(
+        n: usize,
+        words: &[u32],
+        bits: Bits,
+        quants: &[u32],
+        scales: &[u32],
+        sums: &mut [[f32; LANES]],
+        load: impl Fn(*const u32) -> [__m256i; GROUPS],
+        dots: impl Fn(&[__m256i; GROUPS], *const u32) -> __m256i,
+    ) {
+        let mut totals = [[_mm256_setzero_ps(); 2]; R];
+        for index in 0..n {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let words = words.as_ptr().add(index * bits.stride());
+                for line in (0..bits.stride()).step_by(16) {
+                    _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(AHEAD + line).cast());
+                }
+                for half in 0..2 {
+                    let groups = load(words.add(half * HALF));
+                    let factors = words.add(bits.words() + half * HALF / 2);
+                    let [scale, minimum] =
+                        [0, LANES / 2].map(|from| _mm256_cvtph_ps(_mm_loadu_si128(factors.add(from).cast())));
+                    for (row, totals) in totals.iter_mut().enumerate() {
+                        let dots = _mm256_cvtepi32_ps(dots(&groups, quants.as_ptr().add((row * n + index) * GROUPS)));
+                        let own = scales.as_ptr().add(2 * (row * n + index));
+                        let [step, sum] = [0, 1].map(|which| _mm256_set1_ps(f32::from_bits(*own.add(which))));
+                        let total = _mm256_fmadd_ps(_mm256_mul_ps(scale, step), dots, totals[half]);
+                        totals[half] = _mm256_fmadd_ps(minimum, sum, total);
+                    }
+                }
+            }
+        }
+        for (totals, sums) in totals.iter().zip(sums) {
+            for (total, sums) in totals.iter().zip(sums.as_chunks_mut::<HALF>().0) {
+                // SAFETY: half a row of sums holds as many numbers as a register.
+                unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), *total) };
+            }
         }
     }
 }

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Words of a group, four bytes each.
-const WORDS: usize = GROUP / 4;
+pub(crate) const WORDS: usize = GROUP / 4;
 
 /// What a byte of a weight counts from.
-const ZERO: i32 = 128;
+pub(crate) const ZERO: i32 = 128;
 
 /// Rows as 8-bit integers, with a scale for each [`GROUP`].
 #[derive(Debug, Clone)]
@@ -176,7 +176,7 @@ pub fn group_product(
         for panel in part * per_task..((part + 1) * per_task).min(n_panels) {
             let present = MR.min(rows.n_rows - panel * MR);
             let place = |r: usize| (panel * MR + r) * stride + offset + column * NR;
-            (0..present).for_each(|r| expect(out.at(place(r), lanes), lanes));
+            (0..present).for_each(|r| prefetch(out.at(place(r), lanes), lanes));
             run(isa, &bytes, rows.panel(panel), &mut sums[..present]);
             for (r, sums) in sums[..present].iter().enumerate() {
                 // SAFETY: columns of weights lie apart, and each task has its own of its own rows.
@@ -192,8 +192,8 @@ pub fn group_product(
     });
 }
 
-/// Asks for numbers that are written soon, so that nobody waits for them then.
-fn expect(numbers: *const f32, count: usize) {
+/// Asks for numbers that are written soon, into the first cache, so that nobody waits for them then.
+fn prefetch(numbers: *const f32, count: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..count).step_by(16) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -326,6 +326,8 @@ fn run(isa: Isa, bytes: &Bytes, [quants, own]: [&[u32]; 2], sums: &mut [[f32; NR
     match isa.set() {
         #[cfg(target_arch = "x86_64")]
         Set::Avx512Bf16 => vnni::run(bytes.words.words(), &bytes.scales, quants, own, sums),
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512 | Set::Avx2 => crate::groups_avx2::run(bytes.words.words(), &bytes.scales, quants, own, sums),
         _ => plain(isa, bytes.words.words(), &bytes.scales, quants, own, sums),
     }
 }

@@ -53,9 +53,9 @@ impl Isa {
         ALL.iter().map(|(isa, _)| *isa).filter(|isa| isa.is_present()).collect()
     }
 
-    /// Whether products of bfloat16 have an instruction of their own.
-    pub fn has_bf16(self) -> bool {
-        self.vectors == Set::Avx512Bf16
+    /// Whether it computes several numbers at once.
+    pub fn has_vectors(self) -> bool {
+        self.vectors != Set::Scalar
     }
 
     /// Its name.
@@ -109,7 +109,10 @@ impl FromStr for Isa {
 fn is_present(set: Set) -> bool {
     match set {
         Set::Scalar => true,
-        Set::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        // Every processor with the first has the others.
+        Set::Avx2 => {
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+        }
         Set::Avx512 => {
             is_present(Set::Avx2)
                 && is_x86_feature_detected!("avx512f")
@@ -119,10 +122,7 @@ fn is_present(set: Set) -> bool {
         }
         // Every processor with the one has the other.
         Set::Avx512Bf16 => {
-            is_present(Set::Avx512)
-                && is_x86_feature_detected!("avx512bf16")
-                && is_x86_feature_detected!("avx512vnni")
-                && is_x86_feature_detected!("f16c")
+            is_present(Set::Avx512) && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni")
         }
     }
 }

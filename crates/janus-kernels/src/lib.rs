@@ -42,6 +42,8 @@ mod cross_entropy;
 mod gemm;
 mod glu;
 mod groups;
+#[cfg(target_arch = "x86_64")]
+mod groups_avx2;
 mod isa;
 mod kept;
 mod kv;

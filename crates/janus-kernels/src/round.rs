@@ -2,7 +2,7 @@
 
 use crate::{
     blocks::BLOCK,
-    isa::{Isa, Set, vectorized},
+    isa::{Isa, Set},
 };
 
 /// Numbers that share a scale where many rows meet a weight.
@@ -14,7 +14,10 @@ pub(crate) fn round_blocks(isa: Isa, row: &[f32], quants: &mut [u32], scales: &m
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the value `isa` is the proof of its instruction set.
         Set::Avx512Bf16 => unsafe { vnni::round::<BLOCK>(row, quants, scales) },
-        _ => round_in_blocks(isa, row, quants, scales),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Set::Avx512 | Set::Avx2 => unsafe { avx2::round::<BLOCK>(row, quants, scales) },
+        _ => rounded::<BLOCK>(row, quants, scales),
     }
 }
 
@@ -24,23 +27,13 @@ pub(crate) fn round_groups(isa: Isa, row: &[f32], quants: &mut [u32], scales: &m
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Set::Avx512Bf16 => unsafe { vnni::round::<GROUP>(row, quants, scales) },
-        _ => round_in_groups(isa, row, quants, scales),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Set::Avx512 | Set::Avx2 => unsafe { avx2::round::<GROUP>(row, quants, scales) },
+        _ => rounded::<GROUP>(row, quants, scales),
     }
 }
 
-vectorized! {
-    fn round_in_blocks(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
-        rounded::<BLOCK>(row, quants, scales);
-    }
-}
-
-vectorized! {
-    fn round_in_groups(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
-        rounded::<GROUP>(row, quants, scales);
-    }
-}
-
-#[inline(always)]
 fn rounded<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
     for ((block, words), scale) in row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0)
     {
@@ -110,6 +103,68 @@ mod vnni {
                 }
             }
             *scale = [(step + _mm512_reduce_add_ps(odd)).to_bits(), _mm512_reduce_add_epi32(sum) as u32];
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::step_and_inverse;
+
+    /// Numbers of a register.
+    const LANES: usize = 8;
+
+    /// [`rounded`](super::rounded) with the processor's own conversions.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn round<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
+        let no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
+        // Packing interleaves halves of registers.
+        let in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let chunks = row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0);
+        for ((block, words), scale) in chunks {
+            let mut own = [0.0f32; N];
+            // Only a row's last block can be short.
+            let values: &[f32; N] = block.try_into().unwrap_or_else(|_| {
+                own[..block.len()].copy_from_slice(block);
+                &own
+            });
+            let (zero, mut most, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps());
+            for part in values.as_chunks::<LANES>().0 {
+                // SAFETY: a part is one register of numbers.
+                let part = unsafe { _mm256_loadu_ps(part.as_ptr()) };
+                // The second operand is given where one is no number, as `f32::max` gives the other one.
+                most = _mm256_max_ps(_mm256_and_ps(part, no_sign), most);
+                odd = _mm256_add_ps(odd, _mm256_mul_ps(part, zero));
+            }
+            let (mut lanes, mut odds) = ([0.0f32; LANES], [0.0f32; LANES]);
+            // SAFETY: as above.
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), most);
+                _mm256_storeu_ps(odds.as_mut_ptr(), odd);
+            }
+            let (step, inverse) = step_and_inverse(lanes.into_iter().fold(0.0, f32::max));
+            let (by, mut sum) = (_mm256_set1_ps(inverse), _mm256_setzero_si256());
+            for (part, words) in values.as_chunks::<{ 4 * LANES }>().0.iter().zip(words.as_chunks_mut::<LANES>().0) {
+                let integers = [0, 1, 2, 3].map(|at| {
+                    // SAFETY: a part is four registers of numbers.
+                    let values = unsafe { _mm256_loadu_ps(part.as_ptr().add(at * LANES)) };
+                    _mm256_cvtps_epi32(_mm256_mul_ps(values, by))
+                });
+                for integers in integers {
+                    sum = _mm256_add_epi32(sum, integers);
+                }
+                let pairs = [0, 2].map(|at| _mm256_packs_epi32(integers[at], integers[at + 1]));
+                let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), in_order);
+                // SAFETY: the words of a part are one register.
+                unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), bytes) };
+            }
+            let mut sums = [0i32; LANES];
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), sum) };
+            let sum = sums.into_iter().fold(0, i32::wrapping_add);
+            *scale = [(step + odds.into_iter().sum::<f32>()).to_bits(), sum as u32];
         }
     }
 }

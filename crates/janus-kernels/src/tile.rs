@@ -222,9 +222,9 @@ mod x86 {
                 let first = b.map(|b| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b)));
                 let second = b.map(|b| _mm512_castsi512_ps(_mm512_and_si512(b, high)));
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let a = *a.add(d * MR + r);
-                    let a_first = _mm512_set1_ps(crate::word::first(a));
-                    let a_second = _mm512_set1_ps(crate::word::second(a));
+                    let a = _mm512_set1_epi32(*a.add(d * MR + r) as i32);
+                    let a_first = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(a));
+                    let a_second = _mm512_castsi512_ps(_mm512_and_si512(a, high));
                     for half in 0..2 {
                         sums[half] = _mm512_fmadd_ps(a_second, second[half], sums[half]);
                         sums[half] = _mm512_fmadd_ps(a_first, first[half], sums[half]);
@@ -248,11 +248,12 @@ mod x86 {
                             1 => $part::<1>($depth, a, b, c, $stride, $add),
                             2 => $part::<2>($depth, a, b, c, $stride, $add),
                             3 => $part::<3>($depth, a, b, c, $stride, $add),
+                            4 => $part::<4>($depth, a, b, c, $stride, $add),
                             _ => $part::<$rows>($depth, a, b, c, $stride, $add),
                         }
                     }
                 }
-                r += if R - r < 4 { R - r } else { $rows };
+                r += if R - r < $rows { R - r } else { $rows };
             }
         };
     }
@@ -282,7 +283,7 @@ mod x86 {
         stride: usize,
         add: bool,
     ) {
-        in_parts!(f32_avx2_part, 4, depth, a, b, c, stride, add);
+        in_parts!(f32_avx2_part, 5, depth, a, b, c, stride, add);
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -339,9 +340,9 @@ mod x86 {
                 let first = b.map(|b| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b)));
                 let second = b.map(|b| _mm256_castsi256_ps(_mm256_and_si256(b, high)));
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let a = *a.add(d * MR + r);
-                    let a_first = _mm256_set1_ps(crate::word::first(a));
-                    let a_second = _mm256_set1_ps(crate::word::second(a));
+                    let a = _mm256_set1_epi32(*a.add(d * MR + r) as i32);
+                    let a_first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(a));
+                    let a_second = _mm256_castsi256_ps(_mm256_and_si256(a, high));
                     for half in 0..2 {
                         sums[half] = _mm256_fmadd_ps(a_second, second[half], sums[half]);
                         sums[half] = _mm256_fmadd_ps(a_first, first[half], sums[half]);

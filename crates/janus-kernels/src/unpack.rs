@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    blocks::{BLOCK, Bits, Blocks, GROUPS, LANES, group, scale_and_minimum},
+    blocks::{BLOCK, Bits, Blocks, GROUPS, LANES, scales_and_minima},
     isa::{Isa, Set, vectorized},
     tile::NR,
     word,
@@ -39,17 +39,22 @@ fn unpack(isa: Isa, bits: Bits, words: &[u32], out: &mut [u32]) {
 
 vectorized! {
     fn plain(bits: Bits, words: &[u32], out: &mut [u32]) {
-        let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
-        for lane in 0..LANES {
-            (scale[lane], minimum[lane]) = scale_and_minimum(bits, words, lane);
-        }
+        let [scale, minimum] = scales_and_minima(bits, words);
+        let words: &[[u32; LANES]] = words.as_chunks().0;
         for at in 0..GROUPS {
+            // Of 4 bits the last groups are the high halves of the first ones' bytes.
+            let (quants, shift, mask) = match bits {
+                Bits::Four => (&words[at % (GROUPS / 2)], 4 * (at / (GROUPS / 2)), 0x0f),
+                Bits::Eight => (&words[at], 0, 0xff),
+            };
             for which in 0..2 {
                 let mut pairs = [0; LANES];
                 for lane in 0..LANES {
-                    let quants = group(bits, words, at, lane) >> (16 * which);
-                    let first = scale[lane].mul_add((quants & 0xff) as f32, minimum[lane]);
-                    let second = scale[lane].mul_add((quants >> 8 & 0xff) as f32, minimum[lane]);
+                    let quants = quants[lane] >> (16 * which + shift);
+                    // As signed numbers, for which there is an instruction.
+                    let [first, second] = [quants & mask, quants >> 8 & mask].map(|quant| quant as i32 as f32);
+                    let first = scale[lane].mul_add(first, minimum[lane]);
+                    let second = scale[lane].mul_add(second, minimum[lane]);
                     pairs[lane] = word::pair(first, second);
                 }
                 out[(2 * at + which) * NR..][..LANES].copy_from_slice(&pairs);

@@ -35,9 +35,9 @@ impl TokenBatch {
     }
 
     /// The same with any number of prompts: each row begins anew, or goes on behind the row that `behind` names for it, and sees
-    /// that one and itself. Where our kernels compute and all rows have one adapter without DoRA, or none, each row is read
-    /// once; elsewhere every row is read from its first token, by its own adapter. Where dropout is on, shared tokens have one
-    /// mask in the first case and one in each row in the second.
+    /// that one and itself. Where our kernels compute, and no adapter with DoRA is trained, each row is read once; elsewhere
+    /// every row is read from its first token. Where dropout is on, shared tokens have one mask in the first case and one in
+    /// each row in the second.
     ///
     /// # Panics
     /// When there is no row, one has no token, or a row goes on behind one that does not stand in front of it or goes on
@@ -66,15 +66,15 @@ impl TokenBatch {
     }
 
     /// The same with rows that are read from their first token, for what cannot share. A prompt is read within the first row
-    /// behind it where `within` says so.
-    pub(super) fn whole(&self, within: bool) -> Whole {
+    /// behind it.
+    pub(super) fn whole(&self) -> Whole {
         let mut rest = &self.ids[..];
         let own: Vec<&[i32]> =
             self.lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default()).collect();
-        let (mut rows, mut ids, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
         let mut places = vec![0..0; own.len()];
         for (row, behind) in self.behind.iter().enumerate() {
-            if within && self.behind.contains(&Some(row)) {
+            if self.behind.contains(&Some(row)) {
                 continue;
             }
             let first = ids.len();
@@ -87,10 +87,9 @@ impl TokenBatch {
             places[row] = ids.len()..ids.len() + own[row].len();
             ids.extend_from_slice(own[row]);
             lengths.push(ids.len() - first);
-            rows.push(row);
         }
-        let behind = vec![None; rows.len()];
-        Whole { batch: Self { ids, lengths, behind }, rows, places }
+        let behind = vec![None; lengths.len()];
+        Whole { batch: Self { ids, lengths, behind }, places }
     }
 
     /// Some rows that follow each other, of which none goes on behind one in front of them.
@@ -111,9 +110,7 @@ impl TokenBatch {
 /// Rows of a batch read from their first token.
 pub(super) struct Whole {
     pub(super) batch: TokenBatch,
-    /// Which rows of the batch these are.
-    pub(super) rows: Vec<usize>,
-    /// Where the tokens of each row of the batch stand among all of these.
+    /// Where the tokens of each row of the batch it is made of stand among all of these.
     pub(super) places: Vec<Range<usize>>,
 }
 

@@ -176,7 +176,7 @@ impl Decoder {
     /// When a row is longer than the model's context, or an id is outside the vocabulary.
     ///
     /// # Panics
-    /// When there are adapters, and not one entry for each row.
+    /// When there are adapters, and not one entry for each row, or several where a row goes on behind another.
     pub fn forward_adapted(
         &self,
         batch: &TokenBatch,
@@ -291,17 +291,18 @@ impl Decoder {
             (Mode::Training(_), Some(adapter)) => self.shares_beginnings(adapter),
             _ => self.compute.is_fused(),
         };
+        let same_adapter = |a: usize, b: usize| match (adapter(a), adapter(b)) {
+            (Some(a), Some(b)) => std::ptr::eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
         if batch.has_branches() {
             assert!(slot.is_none(), "branches are read without a cache");
-            let one = (1..n_rows).all(|row| match (adapter(0), adapter(row)) {
-                (Some(a), Some(b)) => std::ptr::eq(a, b),
-                (None, None) => true,
-                _ => false,
-            });
-            if !(fused && one) {
-                let whole = batch.whole(one);
-                let adapters: Vec<_> = whole.rows.iter().map(|row| adapter(*row)).collect();
-                let states = self.run(&whole.batch, &vec![0; adapters.len()], layers, None, &adapters, mode)?;
+            assert!((1..n_rows).all(|row| same_adapter(0, row)), "rows that go on behind others have one adapter");
+            if !fused {
+                let whole = batch.whole();
+                let n_rows = whole.batch.lengths.len();
+                let states = self.run(&whole.batch, &vec![0; n_rows], layers, None, &vec![adapter(0); n_rows], mode)?;
                 return Ok(states.at(&whole.places, batch));
             }
         }
@@ -309,13 +310,8 @@ impl Decoder {
         // the cache that follow each other.
         let places = slot.as_ref().map(|slot| slot.rows);
         let together = |a: usize, b: usize| {
-            let same = match (adapter(a), adapter(b)) {
-                (Some(a), Some(b)) => std::ptr::eq(a, b),
-                (None, None) => true,
-                _ => false,
-            };
             let follow = places.is_none_or(|places| places[a] + 1 == places[b]);
-            same && (fused || (follow && batch.lengths[a] == batch.lengths[b]))
+            same_adapter(a, b) && (fused || (follow && batch.lengths[a] == batch.lengths[b]))
         };
         let (mut first, mut states) = (0, Vec::new());
         for rows in (0..n_rows).collect::<Vec<_>>().chunk_by(|a, b| together(*a, *b)) {

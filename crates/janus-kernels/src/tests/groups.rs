@@ -5,7 +5,10 @@ use std::ops::Range;
 use rand::Rng;
 
 use super::{assert_close, dice, draw, half};
-use crate::{BLOCK, Bits, Block, Blocks, GROUP, GroupRows, Isa, Nonlinearity, Store, glu, group_product, reference};
+use crate::{
+    BLOCK, Bits, Block, Blocks, GROUP, GroupRows, Isa, Nonlinearity, QuantRows, Store, block_product, glu,
+    group_product, reference,
+};
 
 fn pack(bits: Bits, n: usize, width: usize, block: impl Fn(usize) -> Block + Sync) -> Blocks {
     let n_blocks = width / BLOCK;
@@ -158,6 +161,28 @@ fn groups_keep_what_is_not_a_number_and_survive_the_smallest() {
             Store::Set,
         );
         assert_eq!(out, [0.0], "{isa}");
+    }
+}
+
+#[test]
+fn no_sum_of_the_largest_integers_is_cut_off() {
+    for (bits, largest) in [(Bits::Four, 15u8), (Bits::Eight, 255)] {
+        // Without a minimum to speak of, and with one.
+        for [scale, minimum] in [[half(0, false), half(-14, false)], [half(0, false), half(3, true)]] {
+            let weight = pack(bits, 17, 2 * GROUP, |_| Block::new(bits, [largest; BLOCK], scale, minimum));
+            for sign in [1.0f32, -1.0] {
+                let x = [sign; 9 * 2 * GROUP];
+                let expected = reference::product(&x, &numbers_of(&weight), 2 * GROUP);
+                for isa in Isa::available() {
+                    let what = format!("{bits:?} {isa} {sign}");
+                    let mut out = [0.0; 9 * 17];
+                    product(isa, &x, &weight, 0, &mut out, 17, Store::Set);
+                    assert_close(&out, &expected, 2e-2, &what);
+                    block_product(isa, &QuantRows::pack(isa, &x, 2 * GROUP), &[(&weight, 0)], &mut out, 17, Store::Set);
+                    assert_close(&out, &expected, 2e-2, &what);
+                }
+            }
+        }
     }
 }
 

@@ -263,9 +263,10 @@ impl<'a> LoraTrainer<'a> {
     /// Examples in stretches that are read at once.
     fn packs<'e>(&self, adapter: &Adapter, examples: &'e [Example]) -> Vec<Vec<Family<'e>>> {
         let most = self.config.tokens_at_once;
-        let families = match self.janus.model().decoder.shares_beginnings(adapter) {
-            true => Family::all(examples, most),
-            false => Family::alone(examples),
+        let families = if self.janus.model().decoder.shares_beginnings(adapter) {
+            Family::all(examples, most)
+        } else {
+            Family::alone(examples)
         };
         let mut packs: Vec<Vec<Family<'e>>> = Vec::new();
         let mut tokens = 0;
