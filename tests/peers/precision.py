@@ -3,8 +3,9 @@
 
 usage: tests/peers/precision.py --findings datasets/check/check-v1.jsonl [--ways 1 4] [--output FILE.md]
 
-Ways that this machine cannot go are left out; the first that it can is exact. Runs `triage --variant PE-SC --analysis none` once for each way to compute and compares probabilities with exact float32's. The logit is
+Runs `triage --variant PE-SC --analysis none` once for each way to compute and compares probabilities with exact float32's. The logit is
 that of P(1) against P(0); a verdict is lost where the label differs although |p - 0.5| exceeds the largest difference of p.
+Ways that this machine cannot go are left out; the first that it can is float32.
 """
 import argparse
 import json

@@ -195,7 +195,7 @@ fn products<'a>(
                 }
             }
         }
-        // Plain Rust multiplies and adds in two steps, as its tiles do.
+        // Plain Rust multiplies and adds in two steps, as its tiles do; it alone has bfloat16 left here.
         _ => {
             for (panel, sums) in panels.iter().zip(&mut sums).take(count) {
                 plain(isa, isa != Isa::SCALAR, precision, panel, b, n, sums);
@@ -215,11 +215,7 @@ vectorized! {
                     sums[r] = match (precision, fused) {
                         (Precision::F32, true) => f32::from_bits(rows[r]).mul_add(f32::from_bits(*b), sums[r]),
                         (Precision::F32, false) => sums[r] + f32::from_bits(rows[r]) * f32::from_bits(*b),
-                        (Precision::Bf16, true) => {
-                            let later = word::second(rows[r]).mul_add(word::second(*b), sums[r]);
-                            word::first(rows[r]).mul_add(word::first(*b), later)
-                        }
-                        (Precision::Bf16, false) => {
+                        (Precision::Bf16, _) => {
                             sums[r]
                                 + word::second(rows[r]) * word::second(*b)
                                 + word::first(rows[r]) * word::first(*b)

@@ -7,7 +7,7 @@ use crate::{
     Store,
     blocks::{BLOCK, Bits, Blocks, GROUPS, LANES, group, scale_and_minimum},
     buffer::Buffer,
-    isa::{Isa, Set, vectorized},
+    isa::{Isa, Set},
     parallel::{self, Shared},
     round::round_blocks,
     team,
@@ -139,35 +139,33 @@ fn run(isa: Isa, bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums
         Set::Avx512Bf16 => vnni::run(bits, words, quants, scales, sums),
         #[cfg(target_arch = "x86_64")]
         Set::Avx512 | Set::Avx2 => avx2::run(bits, words, quants, scales, sums),
-        _ => plain(isa, bits, words, quants, scales, sums),
+        _ => plain(bits, words, quants, scales, sums),
     }
 }
 
-vectorized! {
-    fn plain(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
-        let n_blocks = words.len() / bits.stride();
-        for (index, words) in words.chunks_exact(bits.stride()).enumerate() {
-            let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
-            for lane in 0..LANES {
-                (scale[lane], minimum[lane]) = scale_and_minimum(bits, words, lane);
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let quants = &quants[(row * n_blocks + index) * GROUPS..][..GROUPS];
-                let mut dots = [0i32; LANES];
-                for (at, four) in quants.iter().enumerate() {
-                    let four = four.to_le_bytes().map(|byte| i32::from(byte as i8));
-                    for (lane, dot) in dots.iter_mut().enumerate() {
-                        let weights = group(bits, words, at, lane).to_le_bytes();
-                        for (weight, value) in weights.iter().zip(four) {
-                            *dot += i32::from(*weight) * value;
-                        }
+fn plain(bits: Bits, words: &[u32], quants: &[u32], scales: &[u32], sums: &mut [[f32; LANES]]) {
+    let n_blocks = words.len() / bits.stride();
+    for (index, words) in words.chunks_exact(bits.stride()).enumerate() {
+        let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            (scale[lane], minimum[lane]) = scale_and_minimum(bits, words, lane);
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let quants = &quants[(row * n_blocks + index) * GROUPS..][..GROUPS];
+            let mut dots = [0i32; LANES];
+            for (at, four) in quants.iter().enumerate() {
+                let four = four.to_le_bytes().map(|byte| i32::from(byte as i8));
+                for (lane, dot) in dots.iter_mut().enumerate() {
+                    let weights = group(bits, words, at, lane).to_le_bytes();
+                    for (weight, value) in weights.iter().zip(four) {
+                        *dot += i32::from(*weight) * value;
                     }
                 }
-                let [step, sum] = [0, 1].map(|which| f32::from_bits(scales[2 * (row * n_blocks + index) + which]));
-                for lane in 0..LANES {
-                    let total = (scale[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
-                    sums[lane] = minimum[lane].mul_add(sum, total);
-                }
+            }
+            let [step, sum] = [0, 1].map(|which| f32::from_bits(scales[2 * (row * n_blocks + index) + which]));
+            for lane in 0..LANES {
+                let total = (scale[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
+                sums[lane] = minimum[lane].mul_add(sum, total);
             }
         }
     }

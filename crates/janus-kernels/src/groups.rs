@@ -323,35 +323,40 @@ fn widen_four(block: &[u32], inverses: &[f32; LANES], bytes: &mut [u32]) {
 
 /// [`NR`] rows of a weight times up to [`MR`] rows, quants and scales of one panel.
 fn run(isa: Isa, bytes: &Bytes, [quants, own]: [&[u32]; 2], sums: &mut [[f32; NR]]) {
+    let (bytes, scales) = (bytes.words.words(), &bytes.scales[..]);
+    let n_groups = scales.len() / NR;
+    assert!(bytes.len() >= n_groups * WORDS * NR, "whole groups of weights");
+    assert!(quants.len() >= n_groups * WORDS * MR && own.len() >= n_groups * 2 * MR, "as many of rows");
+    assert!(sums.len() <= MR, "rows of one panel");
     match isa.set() {
         #[cfg(target_arch = "x86_64")]
-        Set::Avx512Bf16 => vnni::run(bytes.words.words(), &bytes.scales, quants, own, sums),
+        // SAFETY: the value `isa` is the proof of its instruction set; the lengths are checked above.
+        Set::Avx512Bf16 => unsafe { vnni::run(bytes, scales, quants, own, sums) },
         #[cfg(target_arch = "x86_64")]
-        Set::Avx512 | Set::Avx2 => crate::groups_avx2::run(bytes.words.words(), &bytes.scales, quants, own, sums),
-        _ => plain(isa, bytes.words.words(), &bytes.scales, quants, own, sums),
+        // SAFETY: as above.
+        Set::Avx512 | Set::Avx2 => unsafe { crate::groups_avx2::run(bytes, scales, quants, own, sums) },
+        _ => plain(bytes, scales, quants, own, sums),
     }
 }
 
-vectorized! {
-    fn plain(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
-        sums.as_flattened_mut().fill(0.0);
-        let weights = bytes.chunks_exact(WORDS * NR).zip(scales.as_chunks::<NR>().0);
-        let rows = quants.chunks_exact(WORDS * MR).zip(own.chunks_exact(2 * MR));
-        for ((bytes, scales), (quants, own)) in weights.zip(rows) {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let mut dots = [own[MR + r] as i32; NR];
-                for (word, bytes) in bytes.as_chunks::<NR>().0.iter().enumerate() {
-                    let four = quants[word * MR + r].to_le_bytes().map(|byte| i32::from(byte as i8));
-                    for (dot, bytes) in dots.iter_mut().zip(bytes) {
-                        for (byte, value) in bytes.to_le_bytes().iter().zip(four) {
-                            *dot += i32::from(*byte) * value;
-                        }
+fn plain(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
+    sums.as_flattened_mut().fill(0.0);
+    let weights = bytes.chunks_exact(WORDS * NR).zip(scales.as_chunks::<NR>().0);
+    let rows = quants.chunks_exact(WORDS * MR).zip(own.chunks_exact(2 * MR));
+    for ((bytes, scales), (quants, own)) in weights.zip(rows) {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let mut dots = [own[MR + r] as i32; NR];
+            for (word, bytes) in bytes.as_chunks::<NR>().0.iter().enumerate() {
+                let four = quants[word * MR + r].to_le_bytes().map(|byte| i32::from(byte as i8));
+                for (dot, bytes) in dots.iter_mut().zip(bytes) {
+                    for (byte, value) in bytes.to_le_bytes().iter().zip(four) {
+                        *dot += i32::from(*byte) * value;
                     }
                 }
-                let step = f32::from_bits(own[r]);
-                for lane in 0..NR {
-                    sums[lane] = (scales[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
-                }
+            }
+            let step = f32::from_bits(own[r]);
+            for lane in 0..NR {
+                sums[lane] = (scales[lane] * step).mul_add(dots[lane] as f32, sums[lane]);
             }
         }
     }
@@ -363,15 +368,15 @@ mod vnni {
 
     use super::{MR, NR, WORDS};
 
-    pub(super) fn run(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
+    /// # Safety
+    /// The instruction set is there, and [`super::run`] checked the lengths.
+    pub(super) unsafe fn run(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
         let n_groups = scales.len() / NR;
-        assert!(bytes.len() >= n_groups * WORDS * NR, "whole groups of weights");
-        assert!(quants.len() >= n_groups * WORDS * MR && own.len() >= n_groups * 2 * MR, "as many of rows");
         macro_rules! by_rows {
             ($($rows:literal)*) => {
                 match sums.len() {
                     $(
-                        // SAFETY: the caller has the instruction set; the lengths are checked above.
+                        // SAFETY: the caller's promise.
                         $rows => unsafe { tile::<$rows>(n_groups, bytes, scales, quants, own, sums) },
                     )*
                     rows => unreachable!("{rows} rows, at most {MR}"),

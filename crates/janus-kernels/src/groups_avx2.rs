@@ -10,17 +10,17 @@ use crate::{
 /// Rows and columns of a part of a tile, whose sums fit the registers.
 const PART: [usize; 2] = [4, 16];
 
-/// [`NR`] rows of a weight times up to [`MR`] rows. The caller has AVX2.
-pub(crate) fn run(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
+/// [`NR`] rows of a weight times up to [`MR`] rows.
+///
+/// # Safety
+/// The instruction set is there; `bytes` and `scales` hold as many groups of weights as `quants` and `own` of rows, at least.
+pub(crate) unsafe fn run(bytes: &[u32], scales: &[f32], quants: &[u32], own: &[u32], sums: &mut [[f32; NR]]) {
     let n_groups = scales.len() / NR;
-    assert!(bytes.len() >= n_groups * WORDS * NR, "whole groups of weights");
-    assert!(quants.len() >= n_groups * WORDS * MR && own.len() >= n_groups * 2 * MR, "as many of rows");
-    assert!(sums.len() <= MR, "rows of one panel");
     for (part, sums) in sums.chunks_mut(PART[0]).enumerate() {
         let (quants, own) = (&quants[part * PART[0]..], &own[part * PART[0]..]);
         for column in (0..NR).step_by(PART[1]) {
             let (bytes, scales) = (&bytes[column..], &scales[column..]);
-            // SAFETY: the caller has the instruction set, the lengths are checked above, and a part lies inside its tile.
+            // SAFETY: the caller's promise, and a part lies inside its tile.
             unsafe {
                 match sums.len() {
                     1 => tile::<1>(n_groups, bytes, scales, quants, own, sums, column),

@@ -66,11 +66,21 @@ pub(crate) fn step_and_inverse(most: f32) -> (f32, f32) {
     if most > f32::MIN_POSITIVE * 128.0 { (most / 127.0, 127.0 / most) } else { (0.0, 0.0) }
 }
 
+/// The block itself, or, where it is short, as only a row's last can be, a copy that ends with zeros.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn filled<'v, const N: usize>(block: &'v [f32], zeros: &'v mut [f32; N]) -> &'v [f32; N] {
+    block.try_into().unwrap_or_else(|_| {
+        zeros[..block.len()].copy_from_slice(block);
+        &*zeros
+    })
+}
+
 #[cfg(target_arch = "x86_64")]
 mod vnni {
     use std::arch::x86_64::*;
 
-    use super::step_and_inverse;
+    use super::{filled, step_and_inverse};
     use crate::blocks::LANES;
 
     /// [`rounded`](super::rounded) with the processor's own conversions.
@@ -78,12 +88,8 @@ mod vnni {
     pub(super) fn round<const N: usize>(row: &[f32], quants: &mut [u32], scales: &mut [u32]) {
         let chunks = row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0);
         for ((block, words), scale) in chunks {
-            let mut own = [0.0f32; N];
-            // Only a row's last block can be short.
-            let values: &[f32; N] = block.try_into().unwrap_or_else(|_| {
-                own[..block.len()].copy_from_slice(block);
-                &own
-            });
+            let mut own = [0.0; N];
+            let values = filled(block, &mut own);
             let (zero, mut most, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
             for part in values.as_chunks::<LANES>().0 {
                 // SAFETY: a part is one register of numbers.
@@ -111,7 +117,7 @@ mod vnni {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::step_and_inverse;
+    use super::{filled, step_and_inverse};
 
     /// Numbers of a register.
     const LANES: usize = 8;
@@ -124,12 +130,8 @@ mod avx2 {
         let in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         let chunks = row.chunks(N).zip(quants.chunks_exact_mut(N / 4)).zip(scales.as_chunks_mut::<2>().0);
         for ((block, words), scale) in chunks {
-            let mut own = [0.0f32; N];
-            // Only a row's last block can be short.
-            let values: &[f32; N] = block.try_into().unwrap_or_else(|_| {
-                own[..block.len()].copy_from_slice(block);
-                &own
-            });
+            let mut own = [0.0; N];
+            let values = filled(block, &mut own);
             let (zero, mut most, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps());
             for part in values.as_chunks::<LANES>().0 {
                 // SAFETY: a part is one register of numbers.
